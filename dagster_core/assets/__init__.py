@@ -1,0 +1,1 @@
+"""From the station's days to the normals of a year."""

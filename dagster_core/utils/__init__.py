@@ -1,0 +1,1 @@
+"""Storage, resources and the station's files."""

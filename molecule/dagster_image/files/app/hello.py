@@ -1,0 +1,3 @@
+"""What the image holds."""
+
+print("hello")

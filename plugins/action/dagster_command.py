@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The controller's half of the module dagster_command: make the file, and send it only where it differs."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import os
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import zipapp
+
+MODULE = "dataops.dagster_gce.dagster_command"
+
+
+class ActionModule(ActionBase):
+    """See plugins/modules/dagster_command.py for the options."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """One remote call where the machine has this command already, two otherwise."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        options = dict(self._task.args)
+        for internal in ("sha256", "content"):
+            if internal in options:
+                raise AnsibleActionFail(f"{internal} is set by the action itself; leave it out")
+        command = _command()
+        options["sha256"] = hashlib.sha256(command).hexdigest()
+        answer = self._remote(options, task_vars)
+        if answer.pop("needs_content", False):
+            answer = self._remote({**options, "content": base64.b64encode(command).decode()}, task_vars)
+        result.update(answer)
+        return result
+
+    def _remote(self, options: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        answer: dict[str, Any] = self._execute_module(
+            module_name=MODULE, module_args=options, task_vars=task_vars, wrap_async=False
+        )
+        return answer
+
+
+@functools.cache
+def _command() -> bytes:
+    return zipapp.build(os.path.dirname(os.path.dirname(os.path.abspath(zipapp.__file__))))

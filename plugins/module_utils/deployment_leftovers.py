@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images and containers of runs that nobody needs any more."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
+    code_server,
+    docker_cli,
+    graphql,
+    releases,
+)
+from ansible_collections.dataops.dagster_gce.plugins.module_utils.deployment_task import Task
+
+# How long an image of the user code may lie about before it is plain that nobody releases it.
+STRAY_SECONDS = 24 * 3600
+
+
+def remove_strays(task: Task) -> None:
+    """Remove images of the user code that were built or pulled and never became a release.
+
+    Not at once: the next play may have brought one, and be about to release it. An image's time of creation says
+    nothing (it may have been built elsewhere, long ago); the first time that it was seen here counts.
+    """
+    known = task.store.all()
+    kept = {each.identity for each in known}
+    own = {releases.OWN_REPOSITORY} | {code_server.repository(each.reference) for each in known}
+    form = "{{.ID}} {{.Repository}} {{.Tag}} {{.Digest}}"
+    shown = docker_cli.run(["images", "--no-trunc", "--digests", "--format", form], check=False)
+    now, seen = releases.now(), task.store.strays()
+    strays: dict[str, float] = {}
+    for line in shown.stdout.splitlines():
+        identity, repository, tag, digest = line.split()
+        if identity in kept or code_server.repository(repository) not in own or tag == digest == "<none>":
+            continue
+        name = f"{repository}:{tag}" if tag != "<none>" else f"{repository}@{digest}"
+        strays[f"{identity} {name}"] = min(seen.get(f"{identity} {name}", now), now)
+    for key, since in list(strays.items()):
+        if now - since > STRAY_SECONDS and not _tagged_within(key.split()[1], STRAY_SECONDS):
+            # The engine refuses while a container uses the image.
+            docker_cli.run(["rmi", key.split()[1]], check=False, timeout=120)
+    with contextlib.suppress(OSError):
+        task.store.save_strays(strays)
+
+
+def _tagged_within(name: str, seconds: float) -> bool:
+    """Whether somebody has given the image a name on this machine lately (built it again, say)."""
+    found = docker_cli.inspect("image", name) or {}
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        return code_server.instant(found["Metadata"]["LastTagTime"]) > time.time() - seconds
+    return False
+
+
+def remove_image(task: Task, record: releases.Release) -> None:
+    """Remove the names that releases gave the image, and with the last one the image.
+
+    A name that somebody else gave it stays, and so does an image that a container uses: the engine itself refuses.
+    """
+    found = docker_cli.inspect("image", record.identity)
+    if found is None:
+        return
+    own = {releases.OWN_REPOSITORY, code_server.repository(record.reference)}
+    names = [*(found.get("RepoTags") or ()), *(found.get("RepoDigests") or ())]
+    names = [each for each in names if code_server.repository(each) in own] if names else [record.identity]
+    if not names:
+        return
+    done = docker_cli.run(["rmi", *dict.fromkeys(names)], check=False, timeout=120)
+    if done.ok and docker_cli.inspect("image", record.identity) is None:
+        task.outcome.removed_images.append(record.identity)
+
+
+def remove_run_containers(task: Task) -> int:
+    """Remove containers of finished runs by age and count; the newest stay for whoever wants to look at one."""
+    listed = docker_cli.run(
+        ["ps", "-aq", "--no-trunc", "--filter", "label=dagster/run_id", "--filter", "status=exited",
+         "--filter", "status=dead"],
+        check=False,
+    ).stdout.split()  # fmt: skip
+    if not listed:
+        return 0
+    # By their end: a run of two days has just ended when its container is two days old.
+    shown = docker_cli.run(
+        ["container", "inspect", "-f", "{{.Id}} {{.State.FinishedAt}} {{.Created}}", *listed], check=False
+    )
+    found = []
+    for line in shown.stdout.splitlines():
+        identifier, *moments = line.split()
+        with contextlib.suppress(ValueError):
+            # One that never ran "finished" in the year 1.
+            found.append((max(code_server.instant(each) for each in moments), identifier))
+    found.sort(reverse=True)
+    oldest = time.time() - task.options.keep_run_containers_hours * 3600
+    surplus = [
+        name
+        for number, (moment, name) in enumerate(found)
+        if number >= task.options.keep_run_containers or moment < oldest
+    ]
+    if not surplus:
+        return 0
+    try:
+        # A worker that died is exited too: run monitoring has to find its container to say why.
+        needed = {each.container_id for each in task.webserver.all_runs(graphql.IN_FLIGHT)}
+    except graphql.GraphQLError:
+        return 0
+    surplus = [name for name in surplus if name not in needed]
+    if surplus:
+        docker_cli.run(["rm", "-v", *surplus], check=False, timeout=300)
+    return len(surplus)

@@ -1,0 +1,281 @@
+"""``make bench``: the benchmark table, one ``name: value unit`` a line, ours beside the article's own commands.
+
+Two machines of the lab stand beside each other: one has the article's stack (tests/bench/article/), the other ours,
+both with the same images and the same user code (tests/fixtures/dagster_core_load). Every pair of figures is measured
+in turns in the same run. Provisioning is measured against the lab's Google alone (provision.py).
+``ONLY=<regular expression>`` runs the parts whose name it matches; ``ROUNDS`` and ``SETUPS`` say how often.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import docker
+
+from lab import machine as lab_machine
+from tests.bench import provision
+from tests.bench.measure import host_or_nothing, launches, row, seconds, spread
+from tests.e2e.harness import ROOT, Machine, wait
+from tests.e2e.load import Load
+
+ROUNDS = int(os.environ.get("ROUNDS", "5"))
+SETUPS = int(os.environ.get("SETUPS", "3"))
+ARTICLE = Path(__file__).parent / "article"
+FIXTURE = "tests/fixtures/dagster_core_load"
+DOCKERFILES = {
+    "dagster_daemon_webserver": "dockerfile_daemon_webserver",
+    "docker_dagster_core": "dockerfile_dagster_core",
+}
+RECREATE = "cd /opt/article && docker compose -f docker-compose-GCE.yml up -d --force-recreate docker_dagster_core 2>&1"
+
+
+def main() -> int:
+    """Measure everything and print the table."""
+    only = re.compile(os.environ.get("ONLY", ""))
+    print(
+        f"# {time.strftime('%Y-%m-%d')}, {os.cpu_count()} processors, {platform.machine()}, Linux {platform.release()}"
+    )
+    if only.search("provision"):
+        provision.measure(max(3, ROUNDS))
+    names = [name for name in ("first_setup", "nochange", "memory", "redeploy", "growth") if only.search(name)]
+    if not names:
+        return 0
+    subprocess.run([sys.executable, "-m", "lab", "up"], cwd=ROOT, check=True)
+    bench = Bench()
+    try:
+        for name in names:
+            getattr(bench, name)()
+    finally:
+        bench.article.remove()
+        bench.ours.remove()
+    return 0
+
+
+class Bench:
+    """The two machines and what is measured on them."""
+
+    def __init__(self) -> None:
+        self.article = Machine("bench-article")
+        self.ours = Machine("bench-ours")
+        self.registry = lab_machine.registry_address(docker.from_env())
+        self.releases = 0
+        self.images = self._images()
+        self.ready = False
+
+    def _images(self) -> dict[str, str]:
+        """Build both images once, here, and put them into the registry under the names both machines pull."""
+        digests = {}
+        for name in DOCKERFILES:
+            target = f"{self.registry}/bench/{name}_image:1"
+            flags = ["--build-arg", f"DAGSTER_CORE_DIR={FIXTURE}"] if name == "docker_dagster_core" else []
+            subprocess.run(
+                ["docker", "build", "--quiet", "-f", f"files/docker/{DOCKERFILES[name]}", "-t", target,
+                 *flags, "."],
+                cwd=ROOT, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "DOCKER_BUILDKIT": "1"},
+            )  # fmt: skip
+            subprocess.run(["docker", "push", "--quiet", target], check=True, stdout=subprocess.DEVNULL)
+            digest = docker.from_env().images.get(target).attrs["RepoDigests"]
+            (found,) = {entry.rsplit("@", 1)[1] for entry in digest if entry.startswith(target.rsplit(":", 1)[0])}
+            digests[name] = f"registry.lab:5000/bench/{name}_image@{found}"
+            size = docker.from_env().images.get(target).attrs["Size"]
+            row(f"image_size_{name}", size / 1e6, "MB")
+        return digests
+
+    def _set_up_article(self) -> None:
+        host = self.article.name
+        with subprocess.Popen(["tar", "-C", str(ARTICLE), "-cf", "-", "."], stdout=subprocess.PIPE) as tar:
+            subprocess.run(
+                [*lab_machine.ssh_command(host), "sudo mkdir -p /opt/article && sudo tar -C /opt/article -xf -"],
+                stdin=tar.stdout, check=True,
+            )  # fmt: skip
+        self.article.ssh("/opt/article/setup.sh registry.lab:5000", timeout=600)
+
+    def _set_up_ours(self, **variables: Any) -> None:
+        self.ours.play(
+            "site.yml", dagster_image=self.images["dagster_daemon_webserver"],
+            dagster_core_image=self.images["docker_dagster_core"], **variables,
+        ).ok()  # fmt: skip
+
+    def _both(self) -> None:
+        """Have both stacks up, with whatever part asks first."""
+        if not self.ready:
+            self.article.start()
+            self._set_up_article()
+            self.ours.start()
+            self._set_up_ours()
+            self.ready = True
+
+    def first_setup(self) -> None:
+        """A bare machine until the code location is loaded: site.yml and a shell script, images in the registry."""
+        article, ours = [], []
+        for _ in range(SETUPS):
+            self.article.start()
+            article.append(seconds(self._set_up_article))
+            self.ours.start()
+            ours.append(seconds(self._set_up_ours))
+        self.ready = True
+        row("first_setup_seconds", statistics.median(ours), "s", spread(ours))
+        row("first_setup_article_seconds", statistics.median(article), "s", spread(article))
+        row("first_setup_ratio", statistics.median(ours) / statistics.median(article), "")
+
+    def nochange(self) -> None:
+        """site.yml when there is nothing to do."""
+        self._both()
+        times = [seconds(self._set_up_ours) for _ in range(max(3, ROUNDS))]
+        row("site_nochange_seconds", statistics.median(times), "s", spread(times))
+        row("site_nochange_remote_tasks", self._remote_tasks("site.yml"), "tasks")
+
+    def memory(self) -> None:
+        """What all containers of each stack take at rest, code location loaded."""
+        self._both()
+        article, ours = [], []
+        for _ in range(3):
+            time.sleep(20)
+            article.append(self._memory(self.article))
+            ours.append(self._memory(self.ours))
+        row("stack_memory_mb", statistics.median(ours), "MB", spread(ours))
+        row("stack_memory_article_mb", statistics.median(article), "MB", spread(article))
+        row("stack_memory_ratio", statistics.median(ours) / statistics.median(article), "")
+
+    def redeploy(self) -> None:
+        """deploy_core.yml and the article's command in turns, each under the same load, images on the machines."""
+        self._both()
+        article: list[float] = []
+        ours: list[float] = []
+        serving: list[float] = []
+        rollback: list[float] = []
+        failed = {"article": 0, "ours": 0}
+        queries = {"article": 0, "ours": 0}
+        lost = {"article": 0, "ours": 0}
+        for _ in range(ROUNDS):
+            with Load(self.article, long_runs=1, long_seconds=25) as load:
+                article.append(seconds(lambda: self.article.ssh(RECREATE)))
+                wait(lambda: bool(host_or_nothing(self.article)), 60, "the article's code location")
+            failed["article"] += len(load.failed_launches)
+            queries["article"] += len(load.failed_queries)
+            lost["article"] += len(load.lost_runs(patience=40))
+            self._free_the_queue(self.article)
+
+            image = self._next_release()
+            before = host_or_nothing(self.ours)
+            with Load(self.ours, long_runs=1, long_seconds=25) as load:
+                start = time.monotonic()
+                process = self._deploy_in_background(image)
+                wait(lambda old=before: host_or_nothing(self.ours) not in ("", old), 60, "the new release")  # type: ignore[misc]
+                serving.append(time.monotonic() - start)
+                assert process.wait() == 0, "deploy_core.yml failed"
+                ours.append(time.monotonic() - start)
+            failed["ours"] += len(load.failed_launches)
+            queries["ours"] += len(load.failed_queries)
+            late = load.lost_runs(patience=120)
+            lost["ours"] += len(late)
+            for run in late:
+                print(f"  lost: {load.story(run)}".replace("\n", "\n  | "), flush=True)
+            rollback.append(seconds(lambda: self.ours.play("playbooks/rollback_core.yml").ok()))
+        base = statistics.median(article)
+        row("deploy_core_seconds", statistics.median(ours), "s", spread(ours))
+        row("deploy_core_article_seconds", base, "s", spread(article))
+        row("deploy_core_ratio", statistics.median(ours) / base, "")
+        row("deploy_core_serving_seconds", statistics.median(serving), "s", spread(serving))
+        row("deploy_core_failed_launches", failed["ours"], "launches", f"{ROUNDS} deploys")
+        row("deploy_core_article_failed_launches", failed["article"], "launches", f"{ROUNDS} deploys")
+        row("deploy_core_failed_queries", queries["ours"], "queries", f"{ROUNDS} deploys, one query each 0.2 s")
+        row("deploy_core_article_failed_queries", queries["article"], "queries", f"{ROUNDS} deploys")
+        row("deploy_core_lost_runs", lost["ours"], "runs", f"{ROUNDS} deploys")
+        row("deploy_core_article_lost_runs", lost["article"], "runs", f"{ROUNDS} deploys")
+        row("rollback_seconds", statistics.median(rollback), "s", spread(rollback))
+        row("rollback_ratio", statistics.median(rollback) / base, "", "to the article's deploy, which has no rollback")
+        row("deploy_core_remote_tasks", self._remote_tasks("deploy_core.yml", self._next_release()), "tasks")
+
+    def growth(self) -> None:
+        """The same deploy with more assets in the code location, and with more runs in flight."""
+        self._both()
+        for assets in (1, 1000, 5000):
+            environment = {"dagster_core_environment": {"LOAD_ASSETS": str(assets)}}
+            article, ours = [], []
+            for _ in range(ROUNDS):
+                article.append(self._timed_article(assets))
+                ours.append(self._timed_deploy(**environment))
+            row(f"deploy_core_seconds_{assets}_assets", statistics.median(ours), "s", spread(ours))
+            base = statistics.median(article)
+            row(
+                f"deploy_core_article_seconds_{assets}_assets", base, "s", spread(article) + ", until a launch succeeds"
+            )
+        self._set_up_ours(dagster_max_concurrent_runs=60)
+        runs = int(os.environ.get("IN_FLIGHT", "50"))
+        with Load(self.ours, long_runs=runs, long_seconds=20 + 5 * runs):
+            times = [self._timed_deploy() for _ in range(ROUNDS)]
+        row(f"deploy_core_seconds_{runs}_runs", statistics.median(times), "s", spread(times))
+
+    # --- helpers ----------------------------------------------------------------------------------------------------
+
+    def _next_release(self) -> str:
+        """An image that differs in one label only, on the machine already: a release whose pull takes no time."""
+        self.releases += 1
+        base = self.images["docker_dagster_core"]
+        tag = f"docker_dagster_core:bench-{self.releases}-{int(time.time())}"
+        self.ours.ssh(
+            f"printf 'FROM {base}\\nLABEL bench={tag}\\n' | DOCKER_BUILDKIT=1 docker build -q -t {tag} - >/dev/null"
+        )
+        return tag
+
+    def _timed_deploy(self, **variables: Any) -> float:
+        image = self._next_release()
+        start = time.monotonic()
+        assert self._deploy_in_background(image, **variables).wait() == 0, "deploy_core.yml failed"
+        return time.monotonic() - start
+
+    def _timed_article(self, assets: int) -> float:
+        """The article's command, and the wait that is part of ours: until the new server answers.
+
+        The webserver goes on showing what it had loaded before; a launch needs the server itself.
+        """
+        start = time.monotonic()
+        self.article.ssh(f"export LOAD_ASSETS={assets}; {RECREATE}")
+        wait(lambda: launches(self.article), 120, "a launch on the article's stack")
+        return time.monotonic() - start
+
+    def _deploy_in_background(self, image: str, **variables: Any) -> subprocess.Popen[bytes]:
+        return self.ours.play_in_background(
+            "deploy_core.yml", dagster_core_image=image, dagster_image_pull_policy="missing", **variables
+        )
+
+    def _remote_tasks(self, playbook: str, image: str = "") -> int:
+        """How often a playbook starts something on the machine: the SSH executions of a run with -vvv."""
+        variables: dict[str, Any] = {"dagster_image": self.images["dagster_daemon_webserver"]}
+        variables["dagster_core_image"] = image or self.images["docker_dagster_core"]
+        played = self.ours.play(playbook, "-vvv", dagster_image_pull_policy="missing", **variables).ok()
+        return played.output.count("SSH: EXEC ssh")
+
+    def _memory(self, machine: Machine) -> float:
+        """Megabytes of anonymous memory of every container, as the kernel counts them (page cache left out)."""
+        script = (
+            "for id in $(docker ps -q --no-trunc); do "
+            "for stat in /sys/fs/cgroup/memory/docker/$id/memory.stat /sys/fs/cgroup/docker/$id/memory.stat "
+            "/sys/fs/cgroup/system.slice/docker-$id.scope/memory.stat; do "
+            "[ -e $stat ] && awk '/^(total_rss|anon) /{print $2}' $stat && break; done; done"
+        )
+        return sum(int(line) for line in machine.ssh(script).split()) / 1e6
+
+    def _free_the_queue(self, machine: Machine) -> None:
+        """Mark the runs that the article's command killed as canceled: they would hold the queue's slots for ever."""
+        unfinished = "[STARTED, STARTING, CANCELING, QUEUED]"
+        query = f"{{ runsOrError(filter: {{statuses: {unfinished}}}) {{ ... on Runs {{ results {{ runId }} }} }} }}"
+        force = (
+            "mutation ($id: String!) { terminateRun(runId: $id, terminatePolicy: MARK_AS_CANCELED_IMMEDIATELY) "
+            "{ __typename } }"
+        )
+        for run in machine.graphql(query)["runsOrError"]["results"]:
+            machine.graphql(force, id=run["runId"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

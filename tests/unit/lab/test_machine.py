@@ -1,0 +1,49 @@
+"""What the lab refuses before it touches the engine."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from lab import demo, machine
+from lab.shell import LabError, run, succeeds, wait_until
+
+
+@pytest.mark.parametrize("name", ["", "-a", "A", "a_b", "a" * 64, "registry", "ä"])
+def test_names_that_compute_engine_refuses(name: str) -> None:
+    with pytest.raises(LabError, match="machine name: found"):
+        machine.check_name(name)
+
+
+@pytest.mark.parametrize("name", ["a", "dagster-lab", "e2e-1", "a" * 63])
+def test_names_that_compute_engine_takes(name: str) -> None:
+    assert machine.check_name(name) == name
+
+
+@pytest.mark.parametrize("given", ["", "0", "65536", "http", "-1", "3000 "])
+def test_demo_port_is_checked(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("DEMO_PORT", given)
+    with pytest.raises(LabError, match="DEMO_PORT: found"):
+        demo.port()
+
+
+def test_a_port_in_use_is_seen() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert not machine.port_is_free(taken.getsockname()[1])
+    assert machine.port_is_free(machine.free_port())
+
+
+def test_a_failing_command_says_what_it_printed() -> None:
+    with pytest.raises(LabError, match=r"sh -c .* failed \(3\)[\s\S]*the reason"):
+        run("sh", "-c", "echo the reason >&2; exit 3")
+    with pytest.raises(LabError, match="is not installed"):
+        run("no-such-command-here")
+    assert not succeeds("no-such-command-here")
+
+
+def test_waiting_ends_with_what_was_waited_for() -> None:
+    with pytest.raises(LabError, match="the moon did not happen within 0 s"):
+        wait_until(lambda: False, 0.05, "the moon", pause=0.01)

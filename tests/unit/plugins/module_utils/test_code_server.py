@@ -1,0 +1,116 @@
+"""What a container's processes say, and what is said where they cannot be listed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.dataops.dagster_gce.plugins.module_utils import code_server, releases
+
+IDENTITY = "sha256:" + "ab" * 32
+TOP = """PID COMMAND
+10 dagster code-server start -h 0.0.0.0 -p 4000
+11 /usr/local/bin/python3.12 -c from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=5)
+12 /usr/local/bin/python3.12 -m dagster api grpc
+"""
+
+
+def docker(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """A docker command that does what the script says, found before the real one."""
+    command = folder / "docker"
+    command.write_text(f"#!/bin/sh\n{script}\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_run_processes_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker(tmp_path, monkeypatch, f"cat <<'EOT'\n{TOP}EOT")
+    assert code_server.workers("any") == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'Error response from daemon: exec: "ps": executable file not found in $PATH',
+        "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?",
+    ],
+)
+def test_no_list_is_not_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    docker(tmp_path, monkeypatch, f"cat >&2 <<'EOT'\n{said}\nEOT\nexit 1")
+    assert code_server.workers("any") is None
+
+
+def test_a_container_has_an_address_a_network_and_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    networks = {
+        "one": {"IPAddress": "", "GlobalIPv6Address": "2001:db8::2"},
+        "other": {"IPAddress": "172.23.0.9", "GlobalIPv6Address": ""},
+        "none": {"IPAddress": None},
+    }
+    state = {"Running": True, "Status": "running", "Pid": 7}
+    shown = [{"Name": "/a", "State": state, "Config": {}, "NetworkSettings": {"Networks": networks}}]
+    docker(tmp_path, monkeypatch, f"cat <<'EOT'\n{json.dumps(shown)}\nEOT")
+    found = code_server.container("a")
+    assert found
+    assert found.addresses == ("2001:db8::2", "172.23.0.9")
+
+
+@pytest.mark.parametrize("architecture", ["amd64", "arm64", "s390x"])
+def test_an_image_for_another_machine_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str
+) -> None:
+    shown = [{"Id": "sha256:1", "Os": "linux", "Architecture": architecture, "RepoDigests": ["acme/core@sha256:2"]}]
+    docker(tmp_path, monkeypatch, f"cat <<'EOT'\n{json.dumps(shown)}\nEOT")
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    if architecture == "arm64":
+        assert code_server.image("docker.io/acme/core:1") == code_server.Image(
+            "docker.io/acme/core:1", "sha256:1", "acme/core@sha256:2"
+        )
+    else:
+        with pytest.raises(
+            code_server.CandidateError, match=f"found an image for linux/{architecture}; expected one for linux/arm64"
+        ):
+            code_server.image("docker.io/acme/core:1")
+
+
+def test_the_time_of_docker_inspect_has_a_zone() -> None:
+    moment = code_server.instant("2026-11-22T20:01:02.123456789Z")
+    assert moment == code_server.instant("2026-11-22T21:01:02.5+01:00") == 1795377662
+
+
+def test_no_value_of_the_environment_is_an_argument() -> None:
+    settings = code_server.Settings(
+        environment={"POSTGRES_PASSWORD": "canary"}, extra={"LEVEL": "canary too"}, key_file="/key.json"
+    )
+    release = releases.Release("20260101T000000-abababababab", IDENTITY)
+    arguments = code_server.run_arguments(release, settings)
+    assert not [each for each in arguments if "canary" in each]
+    names = [arguments[i + 1] for i, each in enumerate(arguments) if each == "--env"]
+    environment = code_server.environment(release, settings)
+    assert names == sorted(environment)
+    assert environment["POSTGRES_PASSWORD"] == "canary"
+    assert environment["DAGSTER_CURRENT_IMAGE"] == IDENTITY
+    # Dagster stores the container context with each run: no secret goes there.
+    assert "canary" in environment["DAGSTER_CONTAINER_CONTEXT"].replace("canary too", "canary")
+    assert "POSTGRES_PASSWORD" not in environment["DAGSTER_CONTAINER_CONTEXT"]
+    assert f"/key.json:{code_server.KEY_PATH}:ro" in arguments
+    assert f"/opt/dagster/dagster_home/database:{code_server.DATABASE}:ro" in arguments
+
+
+def test_the_config_hash_changes_with_what_a_container_would_differ_in(tmp_path: Path) -> None:
+    plain = code_server.Settings(environment={"A": "1", "B": "2"})
+    assert plain.config_hash() == code_server.Settings(environment={"B": "2", "A": "1"}).config_hash()
+    key = tmp_path / "key.json"
+    key.write_text("one")
+    with_key = code_server.Settings(environment={"A": "1", "B": "2"}, key_file=str(key))
+    first = with_key.config_hash()
+    key.write_text("another")
+    hashes = {
+        plain.config_hash(), first, with_key.config_hash(),
+        code_server.Settings(environment={"A": "2", "B": "2"}).config_hash(),
+        code_server.Settings(environment={"A": "1", "B": "2"}, extra={"C": "3"}).config_hash(),
+        code_server.Settings(environment={"A": "1", "B": "2"}, memory="1g").config_hash(),
+    }  # fmt: skip
+    assert len(hashes) == 6

@@ -1,0 +1,87 @@
+"""The docker command's ways to fail, each with a real command."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.dataops.dagster_gce.plugins.module_utils import docker_cli
+
+needs_command = pytest.mark.skipif(shutil.which("docker") is None, reason="no docker command")
+needs_engine = pytest.mark.skipif(
+    shutil.which("docker") is None
+    or subprocess.run(["docker", "version"], capture_output=True, check=False).returncode != 0,
+    reason="no Docker engine answers",
+)
+
+
+def test_no_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for call in (lambda: docker_cli.run(["version"]), lambda: docker_cli.inspect("image", "x")):
+        with pytest.raises(docker_cli.DockerMissingError, match="role docker_engine"):
+            call()
+    with pytest.raises(docker_cli.DockerMissingError):
+        docker_cli.stream(["version"], log=str(tmp_path / "log"))
+
+
+@needs_command
+def test_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
+    for check in (True, False):
+        with pytest.raises(docker_cli.DockerUnreachableError, match="systemctl status docker"):
+            docker_cli.run(["ps"], check=check)
+    # An object is missing only if the engine says so.
+    with pytest.raises(docker_cli.DockerUnreachableError):
+        docker_cli.inspect("container", "x")
+
+
+@needs_engine
+@pytest.mark.parametrize("kind", ["image", "container", "volume", "network"])
+def test_an_object_that_is_not_there(kind: str) -> None:
+    assert docker_cli.inspect(kind, "dagster-gce-no-such-object") is None
+
+
+@needs_engine
+def test_an_object_that_is_there() -> None:
+    found = docker_cli.inspect("network", "bridge")
+    assert found is not None
+    assert found["Driver"] == "bridge"
+
+
+@needs_engine
+def test_a_command_that_fails() -> None:
+    with pytest.raises(
+        docker_cli.DockerError, match=r"`docker container inspect` failed \(1\): .*No such container"
+    ) as failed:
+        docker_cli.run(["container", "inspect", "dagster-gce-no-such-object"])
+    assert docker_cli.not_found(failed.value.result)
+    result = docker_cli.run(["container", "inspect", "dagster-gce-no-such-object"], check=False)
+    assert (result.ok, result.returncode, result.stdout.strip()) == (False, 1, "[]")
+
+
+@needs_engine
+def test_a_command_that_takes_too_long(tmp_path: Path) -> None:
+    with pytest.raises(docker_cli.DockerTimeoutError, match=r"`docker events` did not end within 0\.5 s"):
+        docker_cli.run(["events"], timeout=0.5)
+    with pytest.raises(docker_cli.DockerTimeoutError, match=r"see .*log on the machine"):
+        docker_cli.stream(["events"], log=str(tmp_path / "log"), timeout=0.5)
+
+
+@needs_engine
+def test_input_environment_and_log(tmp_path: Path) -> None:
+    compose = '{"name": "${NAME}", "services": {"a": {"image": "x"}}}'
+    arguments = ["compose", "--file", "-", "config", "--format", "json"]
+    assert '"name": "from-env"' in docker_cli.run(arguments, input=compose, env={"NAME": "from-env"}).stdout
+    with (tmp_path / "compose").open("w+b") as stdin:
+        stdin.write(compose.encode())
+        stdin.seek(0)
+        result = docker_cli.stream(arguments, log=str(tmp_path / "sub/log"), stdin=stdin, env={"NAME": "from-env"})
+    assert result.stdout == (tmp_path / "sub/log").read_text(encoding="utf-8")
+    assert '"name": "from-env"' in result.stdout
+
+
+def test_last_lines() -> None:
+    assert docker_cli.last_lines("a\n\nb  \nc\n\n", 2) == "b\nc"
