@@ -18,6 +18,8 @@ from lab import machine as lab_machine
 from tests.webserver import Webserver
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+# More than 1 where the computer has something else to do: waits are so much longer, and figures say nothing.
+PATIENCE = float(os.environ.get("E2E_PATIENCE", "1"))
 RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
 
 
@@ -82,7 +84,7 @@ class Machine(Webserver):
         """Run a shell command as root; returns its standard output."""
         done = subprocess.run(
             [*lab_machine.ssh_command(self.name), "sudo", "bash", "-s"],
-            input=command, text=True, capture_output=True, timeout=timeout, check=False,
+            input=command, text=True, capture_output=True, timeout=timeout * PATIENCE, check=False,
         )  # fmt: skip
         assert not check or done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return done.stdout
@@ -173,7 +175,8 @@ def with_load_fixture(name: str) -> Iterator[Machine]:
 
 
 def wait(probe: Callable[[], bool], seconds: float, what: str, found: Callable[[], Any] = lambda: "nothing") -> None:
-    """Call ``probe`` until it is true; fails with what was found in place of ``what``."""
+    """Call ``probe`` until it is true; fails with what was found after ``seconds`` (times PATIENCE)."""
+    seconds *= PATIENCE
     deadline = time.monotonic() + seconds
     while not probe():
         assert time.monotonic() < deadline, f"expected within {seconds:.0f} s: {what}; found: {found()}"

@@ -72,9 +72,12 @@ class Machine(Cloud):
         return played.changed, played.flat
 
     def boots(self) -> None:
-        """Wait until it answers again."""
-        wait(lambda: self.ssh("systemctl is-system-running || true", check=False).strip() in ("running", "degraded"),
-             90, "a machine that has booted")  # fmt: skip
+        """Wait until it answers again; systemd alone waits 90 s for a disk that is not there."""
+
+        def state() -> str:
+            return self.ssh("systemctl is-system-running || true", check=False).strip()
+
+        wait(lambda: state() in ("running", "degraded"), 240, "a machine that has booted", state)
 
     def mounts(self) -> dict[str, str]:
         """What of the data disk is seen where."""

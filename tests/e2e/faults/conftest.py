@@ -50,14 +50,14 @@ def machine(installed: Machine) -> Iterator[Machine]:
     """Healthy before and after."""
     wait(
         lambda: not health.problems(installed),
-        120 * health.PATIENCE,
+        120,
         "a healthy machine",
         lambda: health.problems(installed),
     )
     yield installed
     wait(
         lambda: not health.problems(installed),
-        120 * health.PATIENCE,
+        120,
         "a healthy machine",
         lambda: health.problems(installed),
     )

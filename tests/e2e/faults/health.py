@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from typing import Any
 
 from lab.shell import LabError
-from tests.e2e.harness import Machine
+from tests.e2e.harness import PATIENCE, Machine
 from tests.e2e.load import LOST
 
-# More than 1 where the computer has much else to do: tests wait so much longer, and what they measure says nothing.
-PATIENCE = float(os.environ.get("E2E_PATIENCE", "1"))
 # What a question may end with while the machine is off, or its webserver.
 UNREACHABLE = (*LOST, subprocess.SubprocessError, LabError)
 # Before what the load has put into the queue.

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from lab import machine as lab_machine
 from tests.e2e.faults import database, health
-from tests.e2e.harness import Machine, wait
+from tests.e2e.harness import PATIENCE, Machine, wait
 
 FINISHED = ("SUCCESS", "FAILURE", "CANCELED")
 _WRITER = Path(__file__).with_name("writer.py")
@@ -54,7 +54,7 @@ class Writer:
             each.start()
         wait(
             lambda: len(self.acknowledged) > before or self._process.poll() is not None,
-            60 * health.PATIENCE, "that the writer writes", lambda: self.errors[-3:],
+            60, "that the writer writes", lambda: self.errors[-3:],
         )  # fmt: skip
 
     def start_again_if_it_ended(self) -> None:
@@ -114,7 +114,7 @@ class FaultLoad:
         for _ in range(self.long_runs):
             self.launch_long()
         for run in self.long:
-            self.machine.wait_for_run(run, "STARTED", "SUCCESS", seconds=60 * health.PATIENCE)
+            self.machine.wait_for_run(run, "STARTED", "SUCCESS", seconds=60)
         self._threads = [threading.Thread(target=each) for each in (self._ask, self._launch)]
         for thread in self._threads:
             thread.start()
@@ -141,7 +141,7 @@ class FaultLoad:
 
     def outcome(self, patience: float = 240) -> Outcome:
         """What became of every run so far, those that Dagster has started again among them."""
-        deadline = time.monotonic() + patience * health.PATIENCE
+        deadline = time.monotonic() + patience * PATIENCE
         # Those that there are now; a load that still goes on launches others meanwhile.
         roots = [*self.long, *self.launched]
         while True:
