@@ -38,6 +38,12 @@ options:
     description: The volume to look at instead of the one that the record of O(root) names.
     type: str
     default: ''
+  image:
+    description:
+      - The image that the webserver is to have. Where its container has another one, both are asked which Dagster they
+        hold.
+    type: str
+    default: ''
   project:
     description: A Compose project whose containers are to be described.
     type: str
@@ -89,6 +95,12 @@ postgres_major:
   description: The major version of PostgreSQL that made the data in that volume; empty where there is no data yet.
   type: str
   returned: always
+other_dagster:
+  description: >-
+    C(found), the version of Dagster in the webserver's container, and C(image), that of O(image); empty where they
+    are the same, or where container or image is not there.
+  type: dict
+  returned: always
 containers:
   description: >-
     Containers of O(project), with C(name), C(service), C(state), C(health), C(exit_code), C(oom_killed), C(restarts),
@@ -114,7 +126,12 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.dataops.dagster_gce.plugins.module_utils import connections, docker_cli, postgres_volume
+from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
+    connections,
+    docker_cli,
+    postgres_volume,
+    upgrade_image,
+)
 
 
 def sha256(path: str) -> str:
@@ -190,6 +207,19 @@ def postgres_major(volume: str) -> str:
             return file.read().strip()
     except FileNotFoundError:
         return ""
+
+
+def other_dagster(image: str) -> dict[str, str]:
+    """The version of Dagster that the webserver's container has and that of ``image``, where they differ.
+
+    Raises:
+        ImageError: one of the two has no Dagster that starts.
+    """
+    container, wanted = docker_cli.inspect("container", "dagster-webserver"), docker_cli.inspect("image", image)
+    if container is None or wanted is None or container["Image"] == wanted["Id"]:
+        return {}
+    found, new = (upgrade_image.dagster(each).dagster for each in (str(container["Image"]), image))
+    return {"found": found, "image": new} if found != new else {}
 
 
 def foreign() -> str:
@@ -294,6 +324,7 @@ def main() -> None:
             "port": {"type": "int", "default": 0},
             "root": {"type": "path"},
             "volume": {"type": "str", "default": ""},
+            "image": {"type": "str", "default": ""},
             "project": {"type": "str", "default": ""},
             "log_lines": {"type": "int", "default": 30},
         },
@@ -317,10 +348,11 @@ def main() -> None:
             foreign=foreign() if engine and wanted["root"] else "",
             postgres_volume=volume,
             postgres_major=postgres_major(volume) if engine and volume else "",
+            other_dagster=other_dagster(wanted["image"]) if engine and wanted["image"] else {},
             containers=containers,
             summary=summarize(containers) if engine else "The Docker engine does not answer.",
         )
-    except (docker_cli.DockerError, ValueError) as error:
+    except (docker_cli.DockerError, upgrade_image.ImageError, ValueError) as error:
         module.fail_json(msg=str(error))
 
 

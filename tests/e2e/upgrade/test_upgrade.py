@@ -70,6 +70,14 @@ def test_the_article_s_machine_is_taken_over_with_its_history(old: OldMachine) -
     assert old.machine.play("playbooks/adopt.yml", "--check", **OLD_SETTINGS).ok().changed == 0
 
 
+def test_site_leaves_another_dagster_to_the_upgrade(old: OldMachine) -> None:
+    counts, revision = old.counts(), old.revision()
+    old.machine.play("site.yml", **(OLD_SETTINGS | {"dagster_image": NEW_WEBSERVER})).refused(
+        f"{NEW_WEBSERVER}: found Dagster ", f"expected {OLD}, which the stack has", "playbooks/upgrade.yml"
+    )
+    as_before(old, revision, counts)
+
+
 @pytest.mark.parametrize(("step", "seconds"), WITH_POSTGRES)
 def test_both_at_once_killed_and_run_again(old: OldMachine, step: str, seconds: float) -> None:
     killed_and_run_again(old, "postgres:17", step, seconds)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.dataops.dagster_gce.plugins.module_utils import docker_cli
+from ansible_collections.dataops.dagster_gce.plugins.module_utils import docker_cli, upgrade_image
 from ansible_collections.dataops.dagster_gce.plugins.modules import dagster_stack_info as module
 
 IMAGE = "python:3.13-slim"
@@ -206,3 +206,31 @@ def test_a_database_that_is_not_ours_is_named(
 ) -> None:
     monkeypatch.setattr(docker_cli, "inspect", lambda *_: found)
     assert module.foreign() == expected
+
+
+@pytest.mark.parametrize(
+    ("container", "image", "expected"),
+    [
+        (None, "new", {}),
+        ("old", "missing", {}),
+        ("old", "old", {}),
+        ("old", "rebuilt", {}),
+        ("old", "new", {"found": "1.9.13", "image": "1.13.27"}),
+    ],
+)
+def test_another_dagster_than_the_one_that_runs_is_named(
+    monkeypatch: pytest.MonkeyPatch, container: str | None, image: str, expected: dict[str, str]
+) -> None:
+    versions = {"sha256:old": "1.9.13", "rebuilt": "1.9.13", "new": "1.13.27"}
+
+    def inspect(kind: str, name: str) -> dict[str, Any] | None:
+        if kind == "container":
+            return {"Image": f"sha256:{container}"} if container else None
+        return None if name == "missing" else {"Id": f"sha256:{name}"}
+
+    def look(reference: str) -> upgrade_image.Dagster:
+        return upgrade_image.Dagster(reference, reference, versions[reference], "", "", "")
+
+    monkeypatch.setattr(docker_cli, "inspect", inspect)
+    monkeypatch.setattr(upgrade_image, "dagster", look)
+    assert module.other_dagster(image) == expected
