@@ -9,27 +9,20 @@ import hashlib
 import os
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import zipapp
+from ansible_collections.dataops.dagster_gce.plugins.plugin_utils.remote_half import RemoteHalf
 
-MODULE = "dataops.dagster_gce.dagster_command"
 
-
-class ActionModule(ActionBase):
+class ActionModule(RemoteHalf):
     """See plugins/modules/dagster_command.py for the options."""
 
-    TRANSFERS_FILES = False
-    _supports_check_mode = True
+    MODULE = "dataops.dagster_gce.dagster_command"
+    INTERNAL = ("sha256", "content")
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """One remote call where the machine has this command already, two otherwise."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        options = dict(self._task.args)
-        for internal in ("sha256", "content"):
-            if internal in options:
-                raise AnsibleActionFail(f"{internal} is set by the action itself; leave it out")
+        options = self._options()
         command = _command()
         options["sha256"] = hashlib.sha256(command).hexdigest()
         answer = self._remote(options, task_vars)
@@ -37,12 +30,6 @@ class ActionModule(ActionBase):
             answer = self._remote({**options, "content": base64.b64encode(command).decode()}, task_vars)
         result.update(answer)
         return result
-
-    def _remote(self, options: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        answer: dict[str, Any] = self._execute_module(
-            module_name=MODULE, module_args=options, task_vars=task_vars, wrap_async=False
-        )
-        return answer
 
 
 @functools.cache

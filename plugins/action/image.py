@@ -7,30 +7,25 @@ import tempfile
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.build_context import Context, ContextError, scan
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.image_reference import split_reference, valid_name
+from ansible_collections.dataops.dagster_gce.plugins.plugin_utils.remote_half import RemoteHalf
 
-MODULE = "dataops.dagster_gce.image"
 display = Display()
 
 
-class ActionModule(ActionBase):
+class ActionModule(RemoteHalf):
     """See plugins/modules/image.py for the options."""
 
-    # True would make a folder on the machine before every call; only a build needs one.
-    TRANSFERS_FILES = False
-    _supports_check_mode = True
+    MODULE = "dataops.dagster_gce.image"
+    INTERNAL = ("content_hash", "context")
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """One remote call when the image is there; hash, transfer and build otherwise."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        options = dict(self._task.args)
-        for internal in ("content_hash", "context"):
-            if internal in options:
-                raise AnsibleActionFail(f"{internal} is set by the action itself; leave it out")
+        options = self._options()
         try:
             if options.get("reference"):
                 if options.get("source"):
@@ -95,12 +90,6 @@ class ActionModule(ActionBase):
             self._transfer_file(packed.name, remote)
         self._fixup_perms2([folder, remote])
         return self._remote({**options, "context": remote}, task_vars)
-
-    def _remote(self, options: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        answer: dict[str, Any] = self._execute_module(
-            module_name=MODULE, module_args=options, task_vars=task_vars, wrap_async=False
-        )
-        return answer
 
 
 def _texts(option: str, given: Any) -> dict[str, str]:
