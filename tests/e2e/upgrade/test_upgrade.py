@@ -72,7 +72,8 @@ def test_the_article_s_machine_is_taken_over_with_its_history(old: OldMachine) -
 
 def test_site_leaves_another_dagster_to_the_upgrade(old: OldMachine) -> None:
     counts, revision = old.counts(), old.revision()
-    old.machine.play("site.yml", **(OLD_SETTINGS | {"dagster_image": NEW_WEBSERVER})).refused(
+    new = OLD_SETTINGS | {"dagster_image": NEW_WEBSERVER, "dagster_stack_postgres_image": "postgres:13"}
+    old.machine.play("site.yml", **new).refused(
         f"{NEW_WEBSERVER}: found Dagster ", f"expected {OLD}, which the stack has", "playbooks/upgrade.yml"
     )
     as_before(old, revision, counts)
