@@ -38,6 +38,11 @@ options:
     description: The volume to look at instead of the one that the record of O(root) names.
     type: str
     default: ''
+  swarm_network:
+    description: The overlay network of runs that are services of Docker Swarm. Empty looks at no swarm.
+    type: str
+    default: ''
+    version_added: 1.1.0
   project:
     description: A Compose project whose containers are to be described.
     type: str
@@ -89,6 +94,14 @@ postgres_major:
   description: The major version of PostgreSQL that made the data in that volume; empty where there is no data yet.
   type: str
   returned: always
+swarm_network:
+  description: Whether the engine has the network O(swarm_network).
+  type: bool
+  returned: always
+swarm_problem:
+  description: Why runs cannot be launched as services of Docker Swarm; empty if they can, or O(swarm_network) is.
+  type: str
+  returned: always
 containers:
   description: >-
     Containers of O(project), with C(name), C(service), C(state), C(health), C(exit_code), C(oom_killed), C(restarts),
@@ -114,7 +127,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.dataops.dagster_gce.plugins.module_utils import connections, docker_cli, postgres_volume
+from ansible_collections.dataops.dagster_gce.plugins.module_utils import connections, docker_cli, postgres_volume, swarm
 
 
 def sha256(path: str) -> str:
@@ -294,6 +307,7 @@ def main() -> None:
             "port": {"type": "int", "default": 0},
             "root": {"type": "path"},
             "volume": {"type": "str", "default": ""},
+            "swarm_network": {"type": "str", "default": ""},
             "project": {"type": "str", "default": ""},
             "log_lines": {"type": "int", "default": 30},
         },
@@ -308,6 +322,7 @@ def main() -> None:
     try:
         containers = project_containers(wanted["project"], wanted["log_lines"]) if engine and wanted["project"] else []
         volume = wanted["volume"] or (postgres_volume.name(wanted["root"]) if wanted["root"] else "")
+        network = wanted["swarm_network"]
         module.exit_json(
             changed=False,
             engine=engine,
@@ -317,6 +332,8 @@ def main() -> None:
             foreign=foreign() if engine and wanted["root"] else "",
             postgres_volume=volume,
             postgres_major=postgres_major(volume) if engine and volume else "",
+            swarm_network=bool(engine and network) and swarm.has_network(network),
+            swarm_problem=swarm.problem(network) if engine and network else "",
             containers=containers,
             summary=summarize(containers) if engine else "The Docker engine does not answer.",
         )
