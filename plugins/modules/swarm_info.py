@@ -10,8 +10,8 @@ short_description: What a worker needs from the main machine
 version_added: 1.1.0
 description:
   - Reads, on the machine that manages the swarm, the token for workers, the machines that it knows, and files.
-  - What it returns is secret, so the task needs C(no_log). It never fails, since its message would be hidden too; what is
-    wrong stands in C(problem).
+  - What it returns is secret, so the task needs C(no_log). It never fails, since its message would be hidden too; what
+    is wrong stands in C(problem).
 author: dataops (@dataops)
 extends_documentation_fragment: dataops.dagster_gce.attributes.reads
 options:

@@ -12,8 +12,8 @@ description:
   - Makes the machine the manager of a swarm of its own, with an overlay network that containers outside the swarm can
     attach to, and gives the machine labels. One remote task.
   - A machine that is in another swarm is refused before anything is touched.
-  - Needs the standard library and the engine's socket only. No token passes through here; M(dataops.dagster_gce.swarm_info)
-    reads it.
+  - Needs the standard library and the engine's socket only. No token passes through here;
+    M(dataops.dagster_gce.swarm_info) reads it.
 author: dataops (@dataops)
 extends_documentation_fragment:
   - dataops.dagster_gce.attributes
@@ -139,7 +139,8 @@ class SwarmMain:
         """Refuse what this module must not touch; returns the network that is there."""
         if not swarm_members.has_address(address):
             raise swarm_members.SwarmError(
-                f"dagster_swarm_address: found {address}, which this machine does not have; expected its private address"
+                f"dagster_swarm_address: found {address}, which this machine does not have; expected its private "
+                "address"
             )
         if now.state in ("error", "pending"):
             raise swarm_members.SwarmError(
@@ -154,7 +155,8 @@ class SwarmMain:
             )
         if now.state == "active" and swarm_members.LABEL not in now.labels and not self.options["adopt"]:
             raise swarm_members.SwarmError(
-                f"this machine manages another swarm ({now.swarm_id}), which the collection has not made; expected none: "
+                f"this machine manages another swarm ({now.swarm_id}), which the collection has not made; "
+                "expected none: "
                 "leave it with `docker swarm leave --force`, or set dagster_swarm_adopt: true. Nothing was changed"
             )
         if now.state == "inactive" and now.live_restore:
@@ -179,7 +181,8 @@ class SwarmMain:
             expected = ", ".join(f"{key} {_word(wanted[key])}" for key in wanted if found[key] != wanted[key])
             raise swarm_members.SwarmError(
                 f"network {self.options['network']}: found {differing}; expected {expected}. Docker cannot change it: "
-                f"stop what is attached, `docker network rm {self.options['network']}`, and run this again. Nothing was "
+                f"stop what is attached, `docker network rm {self.options['network']}`, and run this again. "
+                "Nothing was "
                 "changed"
             )
 
@@ -216,7 +219,9 @@ class SwarmMain:
     def _move(self, now: swarm_members.Member, address: str) -> None:
         """The data of the old main machine, on a new one with another address."""
         if not (swarm_members.LABEL in now.labels or self.options["adopt"]):
-            raise swarm_members.SwarmError(f"the swarm's address {now.address} is not this machine's; expected {address}")
+            raise swarm_members.SwarmError(
+                f"the swarm's address {now.address} is not this machine's; expected {address}"
+            )
         self._init(address, force=True)
 
     def _autolock(self) -> None:

@@ -30,7 +30,8 @@ options:
     type: dict
     default: {}
   drain_seconds:
-    description: How long runs get to finish, with O(state=drained). What goes on then is ended, and started again elsewhere.
+    description:
+      - How long runs get to finish, with O(state=drained). What goes on then is ended, and started again elsewhere.
     type: int
     default: 3600
   socket:
@@ -98,7 +99,9 @@ class SwarmNode:
             if self.module.check_mode:
                 self.changes.append("labels the machine that joins")
                 return
-            raise swarm_members.SwarmError(f"the swarm knows no machine {self.options['node']!r}; expected it to have joined")
+            raise swarm_members.SwarmError(
+                f"the swarm knows no machine {self.options['node']!r}; expected it to have joined"
+            )
         wanted = {name: str(value) for name, value in self.options["labels"].items()}
         if dict(node.labels) != wanted:
             self.changes.append("labels: " + ", ".join(f"{name}={value}" for name, value in sorted(wanted.items())))

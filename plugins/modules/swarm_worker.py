@@ -126,7 +126,8 @@ class SwarmWorker:
         found = (files.read(path) or b"").decode("utf-8", "replace").strip()
         if found != self.options["swarm_id"]:
             raise swarm_members.SwarmError(
-                f"dagster_storage_path: found {'no' if not found else 'another swarm in'} {path}; expected {folder} to be "
+                f"dagster_storage_path: found {'no' if not found else 'another swarm in'} {path}; expected "
+                f"{folder} to be "
                 "the same folder on every machine, as a file share mounts it: what runs write here the webserver would "
                 "not see. Nothing was changed"
             )
@@ -135,7 +136,8 @@ class SwarmWorker:
         """Leave a swarm that this module has joined, and whose main machine is gone."""
         if swarm_members.remembered() != now.node_id:
             raise swarm_members.SwarmError(
-                f"this machine is part of another swarm (its managers: {', '.join(now.managers) or 'unknown'}); expected "
+                f"this machine is part of another swarm (its managers: {', '.join(now.managers) or 'unknown'}); "
+                "expected "
                 "none: leave it with `docker swarm leave`. Nothing was changed"
             )
         self.changes.append("leaves the swarm of a main machine that is gone")
@@ -147,7 +149,8 @@ class SwarmWorker:
         address = self.options["address"] or swarm_members.own_address(manager.rpartition(":")[0])
         if not swarm_members.has_address(address):
             raise swarm_members.SwarmError(
-                f"dagster_worker_address: found {address}, which this machine does not have; expected its private address"
+                f"dagster_worker_address: found {address}, which this machine does not have; expected its "
+                "private address"
             )
         swarm_members.check_reachable(manager)
         self.changes.append(f"joins the swarm of {manager} as {address}")
