@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,38 +132,59 @@ class Task:
         return f"the run's container{where} is {self.state} (exit code {self.exit_code}){said}"
 
 
-def tasks(runs: Iterable[str] | None = None) -> list[Task]:
-    """The tasks of runs that are services, newest first; none where the engine is no manager of a swarm.
+@dataclass(frozen=True)
+class Service:
+    """A run's service, as the list shows it. ``goes``: its one task runs, as far as its machine has said."""
 
-    Args:
-        runs: only of these runs.
+    id: str
+    run_id: str
+    goes: bool
+
+
+def services() -> list[Service]:
+    """The services of runs; none where the engine is no manager of a swarm.
 
     Raises:
-        docker_cli.DockerError: the engine does not answer.
+        docker_cli.DockerError: the engine does not answer, or the swarm has lost its managers.
     """
-    arguments = ["service", "ls", "--filter", f"label={code_server.LABEL}=run", "--format", "{{.ID}} {{.Name}}"]
+    form = "{{.ID}} {{.Name}} {{.Replicas}}"
+    arguments = ["service", "ls", "--filter", f"label={code_server.LABEL}=run", "--format", form]
     listed = docker_cli.run(arguments, check=False, timeout=20)
     if not listed.ok:
         if any(words in listed.stderr.lower() for words in _NO_MANAGER):
             return []
         raise docker_cli.DockerError(f"`docker service ls` failed: {docker_cli.last_lines(listed.stderr, 3)}", listed)
-    names = dict(line.split(" ", 1) for line in listed.stdout.splitlines() if line.strip())
-    if runs is not None:
-        wanted = {service_name(run) for run in runs}
-        names = {identifier: name for identifier, name in names.items() if name in wanted}
-    if not names:
+    found = []
+    for line in listed.stdout.splitlines():
+        identifier, name, replicas, *_ = line.split()
+        if name.startswith(SERVICE_PREFIX):
+            found.append(Service(identifier, name.removeprefix(SERVICE_PREFIX), not replicas.startswith("0/")))
+    return found
+
+
+def tasks(listed: Sequence[Service] | None = None) -> list[Task]:
+    """The tasks of runs that are services, newest first.
+
+    Args:
+        listed: only of these services; None for all.
+
+    Raises:
+        docker_cli.DockerError: the engine does not answer.
+    """
+    listed = services() if listed is None else listed
+    if not listed:
         return []
-    services = {str(each["ID"]): each for each in _inspect("service", list(names))}
-    shown = docker_cli.run(["service", "ps", "--quiet", "--no-trunc", *services], check=False, timeout=60)
+    known = {str(each["ID"]): each for each in _inspect("service", [each.id for each in listed])}
+    shown = docker_cli.run(["service", "ps", "--quiet", "--no-trunc", *known], check=False, timeout=60)
     nodes = _nodes()
     newest: dict[str, Task] = {}
     for each in _inspect("task", shown.stdout.split()):
-        service = services.get(str(each.get("ServiceID")))
+        service = known.get(str(each.get("ServiceID")))
         if service is not None:
-            found = _task(each, service, nodes)
-            if found.service not in newest or newest[found.service].created < found.created:
-                newest[found.service] = found
-    for identifier, service in services.items():
+            task = _task(each, service, nodes)
+            if task.service not in newest or newest[task.service].created < task.created:
+                newest[task.service] = task
+    for identifier, service in known.items():
         # One that was made a moment ago has none yet.
         newest.setdefault(identifier, _task({"CreatedAt": service.get("CreatedAt")}, service, nodes))
     return sorted(newest.values(), key=lambda each: each.created, reverse=True)

@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 
-from ansible_collections.dataops.dagster_gce.plugins.module_utils import code_server, docker_cli
+from ansible_collections.dataops.dagster_gce.plugins.module_utils import code_server, docker_cli, swarm
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import config, health
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.jobs import Metric
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.metrics_sample import metric
@@ -30,8 +30,28 @@ def engine() -> list[Metric]:
     runs = Counter(listed.stdout.split())
     for state in sorted({"running", "exited", *runs}):
         samples.append(metric("run_containers", runs[state], "Containers of runs, by state.", state=state))
+    samples += _swarm()
     samples.append(metric("images", len(set(images)), "Images on the machine."))
     return samples
+
+
+def _swarm() -> Iterator[Metric]:
+    """Runs that are services, by state and machine, and the machines; nothing without a swarm."""
+    machines = swarm.nodes()
+    if not machines:
+        return
+    tasks = swarm.tasks()
+    for each in machines:
+        name = str(each["Description"]["Hostname"])
+        ready = each["Status"]["State"] == "ready" and each["Spec"]["Availability"] == "active"
+        yield metric("machine_ready", ready, "Whether the machine of the swarm takes runs.", machine=name)
+        room = each["Description"]["Resources"]
+        yield metric("machine_cpus", int(room.get("NanoCPUs", 0)) / 1e9, "CPUs of the machine.", machine=name)
+        yield metric("machine_memory_bytes", int(room.get("MemoryBytes", 0)), "Memory of the machine.", machine=name)
+        count = sum(1 for task in tasks if task.goes and task.node == each["ID"])
+        yield metric("machine_runs", count, "Runs that the machine has.", machine=name)
+    waiting = sum(1 for task in tasks if task.waits)
+    yield metric("services_waiting", waiting, "Runs that wait for a machine with room, or are being started.")
 
 
 def _container(found: health.Service) -> Iterator[Metric]:
