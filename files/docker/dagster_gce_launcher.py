@@ -57,7 +57,11 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
-class TagError(Exception):
+class UnlaunchableError(Exception):
+    """The run cannot be launched as it is asked for, and to ask again would help nobody; the message says why."""
+
+
+class TagError(UnlaunchableError):
     """A tag of the run asks for what there is not; the message names it, what was found and what was expected."""
 
     def __init__(self, tag: str, found: str, expected: str) -> None:
@@ -169,7 +173,7 @@ class Wish:
             home: the one machine that has the image, if only one has it.
 
         Raises:
-            TagError
+            UnlaunchableError
         """
         fitting = [node for node in nodes if all(each.met_by(node) for each in self.conditions)]
         if not fitting:
@@ -177,6 +181,11 @@ class Wish:
             raise TagError(NODE_TAG, tags.get(NODE_TAG, ""), f"what one of the machines is: {names}")
         if home:
             fitting = [node for node in fitting if home.met_by(node)]
+            if any(node.get("Spec", {}).get("Availability", "active") != "active" for node in fitting):
+                raise UnlaunchableError(
+                    "the user code's image: found on the main machine only, which takes no runs; expected one that the"
+                    " other machines can pull: release it from a registry (dagster_core_image=<name>@sha256:…)"
+                )
             if not fitting:
                 raise TagError(
                     NODE_TAG, tags.get(NODE_TAG, ""),
@@ -316,7 +325,7 @@ class SwarmRunLauncher(dagster_docker_swarm.SwarmRunLauncher):
             wish = Wish.of(run.tags)
             if home or wish != Wish():
                 wish.check(client.api.nodes(), run.tags, home)
-        except TagError as error:
+        except UnlaunchableError as error:
             self._refuse(run, str(error))
             return
         places = [*map(str, wish.conditions), *([str(home)] if home else [])]

@@ -129,7 +129,8 @@ class Task:
             return ""
         where = f" on machine {self.hostname or self.node}" if self.node else ""
         said = f": {self.said}" if self.said and self.state != "complete" else ""
-        return f"the run's container{where} is {self.state} (exit code {self.exit_code}){said}"
+        code = f" (exit code {self.exit_code})" if self.exit_code or self.state == "complete" else ""
+        return f"the run's container{where} is {self.state}{code}{said}"
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,12 @@ def test_an_image_that_one_machine_has_runs_there_only() -> None:
         launcher.Wish.of(tags).check(NODES, tags, home)
 
 
+def test_an_image_of_a_machine_that_takes_no_runs() -> None:
+    drained = [{**NODES[0], "Spec": {"Availability": "drain"}}, NODES[1]]
+    with pytest.raises(launcher.UnlaunchableError, match="found on the main machine only, which takes no runs"):
+        launcher.Wish().check(drained, {}, launcher.Condition("id", True, "id-main"))
+
+
 # --- what became of a run ---
 
 

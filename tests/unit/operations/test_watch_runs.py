@@ -254,7 +254,7 @@ def with_services(*tasks: swarm.Task, runs: list[watch_look.Run], **given: Any) 
     ("task", "says"),
     [
         (service(state="failed", desired="shutdown", exit_code=137), "is failed (exit code 137)"),
-        (service(state="rejected", desired="shutdown", said="No such image"), "is rejected (exit code 0): No such image"),
+        (service(state="rejected", desired="shutdown", said="No such image"), "is rejected: No such image"),
         # The last word of a task on a machine that went stays `running`.
         (service(desired="shutdown", node_state="down"), "machine worker-1, on which this run was, is down"),
         (service(node_state=""), "machine worker-1, on which this run was, is no part of the swarm any more"),
