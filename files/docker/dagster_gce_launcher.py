@@ -127,6 +127,11 @@ class Condition:
         return bool((labels.get(self.key.removeprefix("labels."), "") == self.value) == self.equal)
 
 
+# What the roles dagster_swarm and dagster_worker give to machines that take runs. One without it may have nothing of
+# what a run finds on its machine.
+TAKES_RUNS = Condition("labels.dagster.worker", True, "true")
+
+
 def conditions(text: str) -> list[Condition]:
     """The machine that ``dagster_gce/node`` asks for: names of machines, `label=value` or `label!=value`, by commas.
 
@@ -175,17 +180,18 @@ class Wish:
         Raises:
             UnlaunchableError
         """
+        nodes = [node for node in nodes if TAKES_RUNS.met_by(node)]
+        if home and not any(home.met_by(node) and _is_active(node) for node in nodes):
+            raise UnlaunchableError(
+                "the user code's image: found on the main machine only, which takes no runs; expected one that the"
+                " other machines can pull: release it from a registry (dagster_core_image=<name>@sha256:…)"
+            )
         fitting = [node for node in nodes if all(each.met_by(node) for each in self.conditions)]
         if not fitting:
             names = ", ".join(sorted(hostname(node) for node in nodes))
             raise TagError(NODE_TAG, tags.get(NODE_TAG, ""), f"what one of the machines is: {names}")
         if home:
             fitting = [node for node in fitting if home.met_by(node)]
-            if any(node.get("Spec", {}).get("Availability", "active") != "active" for node in fitting):
-                raise UnlaunchableError(
-                    "the user code's image: found on the main machine only, which takes no runs; expected one that the"
-                    " other machines can pull: release it from a registry (dagster_core_image=<name>@sha256:…)"
-                )
             if not fitting:
                 raise TagError(
                     NODE_TAG, tags.get(NODE_TAG, ""),
@@ -205,6 +211,10 @@ class Wish:
 def hostname(node: Mapping[str, Any]) -> str:
     """A machine's name, as Swarm knows it."""
     return str(node.get("Description", {}).get("Hostname") or node.get("ID", "")[:12])
+
+
+def _is_active(node: Mapping[str, Any]) -> bool:
+    return str(node.get("Spec", {}).get("Availability", "active")) == "active"
 
 
 def _room(node: Mapping[str, Any]) -> dict[str, int]:
@@ -328,7 +338,7 @@ class SwarmRunLauncher(dagster_docker_swarm.SwarmRunLauncher):
         except UnlaunchableError as error:
             self._refuse(run, str(error))
             return
-        places = [*map(str, wish.conditions), *([str(home)] if home else [])]
+        places = [str(TAKES_RUNS), *map(str, wish.conditions), *([str(home)] if home else [])]
         name = service_name(run.run_id)
         # Before the service is there: its worker writes its own copy of the run, and a tag that comes then is lost.
         self._instance.add_run_tags(run.run_id, {SERVICE_TAG: name, DOCKER_IMAGE_TAG: docker_image})

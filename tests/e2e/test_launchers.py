@@ -106,7 +106,7 @@ def test_a_service_is_as_confined_as_a_container_of_the_docker_launcher(machine:
     assert service["Resources"]["Reservations"] == {"NanoCPUs": 500_000_000, "MemoryBytes": 200 << 20}
     assert service["RestartPolicy"]["Condition"] == "none"
     # Built on this machine, it is nowhere else; the run's image is its release's.
-    assert len(service["Placement"]["Constraints"]) == 1
+    assert len(service["Placement"]["Constraints"]) == 2
     assert service["ContainerSpec"]["Image"] == tags_of(machine, run)["dagster/image"]
     assert "on the main machine only" in said(machine, run)
     machine.terminate(run)

@@ -43,7 +43,12 @@ def node(name: str, cpus: float = 2, memory: float = 8, state: str = "ready", **
     }
 
 
-NODES = [node("main"), node("worker-1", cpus=4, memory=16, gpu="true")]
+TAKES = {"dagster.worker": "true"}
+NODES = [
+    node("main", **TAKES),
+    node("worker-1", cpus=4, memory=16, gpu="true", **TAKES),
+    node("new", cpus=64, gpu="new"),
+]
 
 
 # --- what we rely on of dagster-docker-swarm ---
@@ -109,6 +114,7 @@ def test_sizes(text: str, size: int) -> None:
 @pytest.mark.parametrize(
     ("tag", "found", "expected"),
     [
+        ("node", "gpu=new", "what one of the machines is: main, worker-1"),
         ("cpu", "many", "a number of CPUs"),
         ("cpu", "0", "a number of CPUs"),
         ("cpu", "-1", "a number of CPUs"),
@@ -150,9 +156,10 @@ def test_an_image_that_one_machine_has_runs_there_only() -> None:
 
 
 def test_an_image_of_a_machine_that_takes_no_runs() -> None:
-    drained = [{**NODES[0], "Spec": {"Availability": "drain"}}, NODES[1]]
-    with pytest.raises(launcher.UnlaunchableError, match="found on the main machine only, which takes no runs"):
-        launcher.Wish().check(drained, {}, launcher.Condition("id", True, "id-main"))
+    drained = {**NODES[0], "Spec": {"Availability": "drain", "Labels": TAKES}}
+    for main in (drained, node("main")):
+        with pytest.raises(launcher.UnlaunchableError, match="found on the main machine only, which takes no runs"):
+            launcher.Wish().check([main, NODES[1]], {}, launcher.Condition("id", True, "id-main"))
 
 
 # --- what became of a run ---
