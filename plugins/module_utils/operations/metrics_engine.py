@@ -8,8 +8,8 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 
-from ansible_collections.dataops.dagster_gce.plugins.module_utils import code_server, docker_cli, swarm
-from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import config, health
+from ansible_collections.dataops.dagster_gce.plugins.module_utils import code_server, docker_cli
+from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import capacity, config, health
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.jobs import Metric
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.metrics_sample import metric
 
@@ -36,22 +36,25 @@ def engine() -> list[Metric]:
 
 
 def _swarm() -> Iterator[Metric]:
-    """Runs that are services, by state and machine, and the machines; nothing without a swarm."""
-    machines = swarm.nodes()
-    if not machines:
+    """The swarm's machines with their room and their runs, and the runs that wait; nothing without a swarm."""
+    found = capacity.look()
+    if found is None:
         return
-    tasks = swarm.tasks()
-    for each in machines:
-        name = str(each["Description"]["Hostname"])
-        ready = each["Status"]["State"] == "ready" and each["Spec"]["Availability"] == "active"
-        yield metric("machine_ready", ready, "Whether the machine of the swarm takes runs.", machine=name)
-        room = each["Description"]["Resources"]
-        yield metric("machine_cpus", int(room.get("NanoCPUs", 0)) / 1e9, "CPUs of the machine.", machine=name)
-        yield metric("machine_memory_bytes", int(room.get("MemoryBytes", 0)), "Memory of the machine.", machine=name)
-        count = sum(1 for task in tasks if task.goes and task.node == each["ID"])
-        yield metric("machine_runs", count, "Runs that the machine has.", machine=name)
-    waiting = sum(1 for task in tasks if task.waits)
-    yield metric("services_waiting", waiting, "Runs that wait for a machine with room, or are being started.")
+    for each in found.machines:
+        name = each.name
+        yield metric("machine_ready", each.takes_runs, "Whether the machine of the swarm takes runs.", machine=name)
+        yield metric("machine_up", each.state == "ready", "Whether the machine answers its manager.", machine=name)
+        yield metric("machine_cpus", each.cpus, "CPUs of the machine.", machine=name)
+        text = "CPUs that runs on the machine have reserved."
+        yield metric("machine_cpus_reserved", round(each.cpus_reserved, 3), text, machine=name)
+        yield metric("machine_memory_bytes", each.memory, "Memory of the machine.", machine=name)
+        text = "Memory that runs on the machine have reserved."
+        yield metric("machine_memory_reserved_bytes", each.memory_reserved, text, machine=name)
+        yield metric("machine_runs", len(each.runs), "Runs that the machine has.", machine=name)
+    text = "Runs that wait for a machine with room, or are being started."
+    yield metric("services_waiting", len(found.waiting), text)
+    longest = max((each.seconds for each in found.waiting), default=0.0)
+    yield metric("services_waiting_seconds", round(longest, 1), "How long the first of them has waited.")
 
 
 def _container(found: health.Service) -> Iterator[Metric]:
