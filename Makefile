@@ -26,7 +26,7 @@ controller: $(LINK) ## make it with what runs the playbooks only
 lab: $(LINK) ## make it with what the demo needs
 	@lab/env.sh lab
 
-demo: lab ## bring a real Dagster up on a lab machine on this computer
+demo: lab ## bring a real Dagster up on a lab machine on this computer; WORKERS=2 takes more machines
 	@python -m lab demo
 
 demo-down: lab ## remove the demo: containers, volumes, networks, registry, keys
