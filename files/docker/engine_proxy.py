@@ -507,7 +507,12 @@ def _resources(path: str, value: Any, config: Config) -> dict[str, Any]:
 
 def _replicated(path: str, value: Any, config: Config) -> None:
     once: dict[str, Check] = {"Replicas": _between(1, 1)}
-    _rebuild(path, value, config, {"Replicated": lambda where, found, config: _rebuild(where, found, config, once)})
+
+    def replicas(where: str, found: Any, config: Config) -> dict[str, Any]:
+        return _rebuild(where, found, config, once)
+
+    # docker-py writes it small; the engine takes keys in any case.
+    _rebuild(path, value, config, {"Replicated": replicas, "replicated": replicas})
 
 
 def _endpoint(path: str, value: Any, config: Config) -> None:

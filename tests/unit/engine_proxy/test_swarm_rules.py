@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import docker.types
 import pytest
 
 from .conftest import engine_proxy
@@ -74,7 +75,8 @@ def test_what_the_launcher_asks_for_is_kept() -> None:
         "RestartPolicy": {"Condition": "none", "Delay": 0, "MaxAttempts": 0, "Window": 0},
         "Networks": [{"Target": "dagster-swarm"}],
     }
-    made = engine_proxy.rebuild_service(body(task, container, Mode={"Replicated": {"Replicas": 1}}), CONFIG)
+    mode = dict(docker.types.ServiceMode("replicated", replicas=1))  # in docker-py's own spelling
+    made = engine_proxy.rebuild_service(body(task, container, Mode=mode), CONFIG)
     for key in ("Args", "Env", "Init", "ReadOnly", "StopGracePeriod", "Labels", "Mounts"):
         assert made["TaskTemplate"]["ContainerSpec"][key] == container[key]
     for key in ("Placement", "Resources", "Networks"):
