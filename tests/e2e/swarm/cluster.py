@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import docker
+from docker.models.containers import Container
 
 from lab import machine as lab_machine
 from tests.e2e.harness import ROOT, Machine, Played, wait
@@ -97,7 +98,7 @@ class Cluster(Machine):
         found.name, found.port = name, 0
         return found
 
-    def container(self, name: str) -> docker.models.containers.Container:
+    def container(self, name: str) -> Container:
         """A machine as the lab's engine has it: to kill it, to cut it off."""
         return docker.from_env().containers.get(lab_machine.container_name(name))
 
@@ -134,7 +135,8 @@ class Cluster(Machine):
     def all_reach(self, runs: Sequence[str], *statuses: str, seconds: float) -> dict[str, str]:
         """Wait until each run has one of ``statuses``; returns what they have."""
         deadline = time.monotonic() + seconds
-        left, found = list(runs), {}
+        left = list(runs)
+        found: dict[str, str] = {}
         while left:
             found |= {run: self.run_status(run) for run in left}
             left = [run for run in left if found[run] not in statuses]

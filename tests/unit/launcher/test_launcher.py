@@ -43,7 +43,7 @@ def node(name: str, cpus: float = 2, memory: float = 8, state: str = "ready", **
     }
 
 
-TAKES = {"dagster.worker": "true"}
+TAKES: dict[str, Any] = {"dagster.worker": "true"}
 NODES = [
     node("main", **TAKES),
     node("worker-1", cpus=4, memory=16, gpu="true", **TAKES),
