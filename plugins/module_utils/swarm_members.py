@@ -101,10 +101,11 @@ def nodes(engine: engine_api.Engine) -> list[Node]:
     Raises:
         engine_api.EngineError
     """
-    return sorted((_node(each) for each in engine.call("GET", "/nodes")), key=lambda each: each.name)
+    return sorted((node(each) for each in engine.call("GET", "/nodes")), key=lambda each: each.name)
 
 
-def _node(found: Mapping[str, Any]) -> Node:
+def node(found: Mapping[str, Any]) -> Node:
+    """What the engine shows of a machine."""
     spec, status, description = found["Spec"], found.get("Status") or {}, found.get("Description") or {}
     resources = description.get("Resources") or {}
     manager = found.get("ManagerStatus") or {}
