@@ -133,6 +133,7 @@ def test_a_worker_is_drained_leaves_and_comes_back(cluster: Cluster) -> None:
     inside = cluster.on(worker)
     assert inside.ssh("docker info --format '{{.Swarm.LocalNodeState}}'").strip() == "inactive"
     assert inside.ssh("find /opt/dagster -type f").split() == []
+    assert inside.ssh("systemctl is-active dagster-gce-images.timer").strip() == "active"
     assert cluster.play("playbooks/remove_worker.yml", dagster_worker_remove=worker).ok().changed == 0
     # Somebody else's swarm is not touched.
     inside.ssh("docker swarm init --advertise-addr 127.0.0.1 >/dev/null")
