@@ -2,7 +2,7 @@
 """Docker Swarm as the engine of runs: whether this machine can launch them so, and what became of those that it did.
 
 Asked through the docker command, on the main machine, which is the swarm's manager. What is not asked of a machine
-without a swarm costs it nothing; see docs/swarm.md.
+without a swarm costs it nothing; see docs/scale.md.
 """
 
 from __future__ import annotations
