@@ -70,7 +70,7 @@ def test_one_worker_more_asks_nothing_of_project_and_network(cloud: Cloud) -> No
 def test_one_worker_is_destroyed_alone(cloud: Cloud) -> None:
     name = "dagster-e2e-worker-3"
     played = cloud.play("playbooks/destroy.yml", "--limit", name, gce_destroy="e2e").ok()
-    assert "data disk" not in played.output
+    assert f"{name}-data" not in played.output
     assert cloud.thing("instances", name) is None
     assert cloud.thing("instances", WORKERS[0]) is not None
     assert cloud.thing("networks", "dagster-network-e2e") is not None
