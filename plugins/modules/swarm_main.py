@@ -108,21 +108,25 @@ class SwarmMain:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.options: dict[str, Any] = module.params
-        self.engine = engine_api.Engine(self.options["socket"])
+        self.engine = engine_api.Engine(self.options["socket"], timeout=120)
         self.changes: list[str] = []
 
     def run(self) -> dict[str, Any]:
         """Bring everything to what the options say; nothing is touched before every look has passed."""
         address = self.options["address"] or swarm_members.own_address()
         now = swarm_members.member(self.engine)
+        if now.state == "pending":
+            # The engine has just been started.
+            now = swarm_members.wait_until_member(self.engine)
         network = self._look(now, address)
         if now.state == "locked":
             self._unlock()
             now = swarm_members.member(self.engine) if not self.module.check_mode else now
         if now.state == "inactive":
             self._init(address)
-        elif now.address != address and not swarm_members.has_address(now.address):
+        elif not swarm_members.has_address(now.address):
             self._move(now, address)
+            network = None
         elif now.autolock != self.options["autolock"]:
             self._autolock()
         if self.options["rotate_tokens"] and now.state == "active":
@@ -142,9 +146,9 @@ class SwarmMain:
                 f"dagster_swarm_address: found {address}, which this machine does not have; expected its private "
                 "address"
             )
-        if now.state in ("error", "pending"):
+        if now.state == "error":
             raise swarm_members.SwarmError(
-                f"this machine is part of a swarm that does not work ({now.state}: {now.error or 'no reason given'}); "
+                f"this machine is part of a swarm that does not work ({now.error or 'no reason given'}); "
                 "repair it, or leave it with `docker swarm leave --force`. Nothing was changed"
             )
         if now.state == "active" and not now.manages:
@@ -197,8 +201,8 @@ class SwarmMain:
             self.engine.call("POST", "/swarm/unlock", {"UnlockKey": self.options["unlock_key"]})
             swarm_members.wait_until_member(self.engine)
 
-    def _init(self, address: str, force: bool = False) -> None:
-        self.changes.append(f"makes a swarm on {address}" if not force else f"moves the swarm to {address}")
+    def _init(self, address: str) -> None:
+        self.changes.append(f"makes a swarm on {address}")
         if self.module.check_mode:
             return
         body = {
@@ -207,7 +211,6 @@ class SwarmMain:
             "DataPathAddr": address,
             "DefaultAddrPool": [self.options["address_pool"]],
             "SubnetSize": 20,
-            "ForceNewCluster": force,
             "Spec": {
                 "Labels": {swarm_members.LABEL: "swarm"},
                 "EncryptionConfig": {"AutoLockManagers": self.options["autolock"]},
@@ -217,12 +220,24 @@ class SwarmMain:
         swarm_members.wait_until_member(self.engine)
 
     def _move(self, now: swarm_members.Member, address: str) -> None:
-        """The data of the old main machine, on a new one with another address."""
-        if not (swarm_members.LABEL in now.labels or self.options["adopt"]):
-            raise swarm_members.SwarmError(
-                f"the swarm's address {now.address} is not this machine's; expected {address}"
-            )
-        self._init(address, force=True)
+        """The data of the old main machine, on a new one with another address: a new swarm, which workers join anew.
+
+        `docker swarm init --force-new-cluster` would keep the swarm, but go on telling workers the old address.
+        """
+        self.changes.append(f"leaves the swarm of {now.address}, an address that this machine does not have any more")
+        if not self.module.check_mode:
+            self._remove_attached()
+            self.engine.call("POST", "/swarm/leave", query={"force": "true"})
+        self._init(address)
+
+    def _remove_attached(self) -> None:
+        """Containers that would look for the old network for ever; the role dagster_stack makes them anew."""
+        filters = {"network": [self.options["network"]], "label": [swarm_members.LABEL]}
+        for each in self.engine.call("GET", "/containers/json", query={"all": "true", "filters": filters}):
+            path = f"/containers/{each['Id']}"
+            # PostgreSQL writes what it has.
+            self.engine.call("POST", f"{path}/stop", query={"t": "90"})
+            self.engine.call("DELETE", path)
 
     def _autolock(self) -> None:
         wanted = self.options["autolock"]

@@ -100,7 +100,7 @@ class SwarmWorker:
                 "leave --force`. Nothing was changed"
             )
         known = now.node_id in self.options["nodes"]
-        if now.state == "active" and known and self.options["manager"] in now.managers:
+        if now.state == "active" and known:
             if swarm_members.remembered() != now.node_id:
                 self.changes.append("remembers its node")
                 if not self.module.check_mode:
