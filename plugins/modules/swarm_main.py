@@ -121,7 +121,11 @@ class SwarmMain:
         network = self._look(now, address)
         if now.state == "locked":
             self._unlock()
-            now = swarm_members.member(self.engine) if not self.module.check_mode else now
+            if self.module.check_mode:
+                # A locked one tells nothing of itself.
+                return {"address": address, "node_id": ""}
+            now = swarm_members.member(self.engine)
+            network = self._look(now, address)
         if now.state == "inactive":
             self._init(address)
         elif not swarm_members.has_address(now.address):
