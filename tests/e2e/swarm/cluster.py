@@ -17,6 +17,8 @@ from docker.models.containers import Container
 from lab import machine as lab_machine
 from tests.e2e.harness import ROOT, Machine, Played, wait
 
+# Four workers and every fault: E2E_FAULTS=1, as `make test-faults` has it.
+LONG = bool(os.environ.get("E2E_FAULTS"))
 FIXTURE = "tests/fixtures/dagster_core_load"
 DOCKERFILES = {
     "dagster_daemon_webserver": "dockerfile_daemon_webserver",

@@ -7,10 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.swarm.cluster import Cluster
-
-# Four workers and every fault: E2E_FAULTS=1, as `make test-faults` has it.
-LONG = bool(os.environ.get("E2E_FAULTS"))
+from tests.e2e.swarm.cluster import LONG, Cluster
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,7 @@ import pytest
 from lab import machine as lab_machine
 from tests.e2e.harness import wait
 from tests.e2e.load import Load
-from tests.e2e.swarm.cluster import Cluster, image
-from tests.e2e.swarm.conftest import LONG
+from tests.e2e.swarm.cluster import LONG, Cluster, image
 from tests.e2e.swarm.test_workers import BEGINS
 
 pytestmark = pytest.mark.skipif(not LONG, reason="E2E_FAULTS=1: some minutes each")
