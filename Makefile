@@ -26,7 +26,7 @@ controller: $(LINK) ## make it with what runs the playbooks only
 lab: $(LINK) ## make it with what the demo needs
 	@lab/env.sh lab
 
-demo: lab ## bring a real Dagster up on a lab machine on this computer
+demo: lab ## bring a real Dagster up on a lab machine on this computer; WORKERS=2 takes more machines
 	@python -m lab demo
 
 demo-down: lab ## remove the demo: containers, volumes, networks, registry, keys
@@ -83,6 +83,7 @@ test-faults: env ## the long form of the tests that deploy under load, and of th
 	@BACKUP_LONG=1 python -m pytest --quiet tests/e2e/operations/test_backup.py
 	@UPGRADE_LONG=1 python -m pytest --quiet tests/e2e/upgrade
 	@E2E_FAULTS=20 python -m pytest --quiet tests/e2e/faults
+	@E2E_FAULTS=1 python -m pytest --quiet tests/e2e/swarm
 	@E2E_FAULTS=20 python -m pytest --quiet tests/e2e/operations/test_upkeep.py tests/e2e/operations/test_guard.py
 	@E2E_FAULTS=1 python -m pytest --quiet tests/e2e/operations/test_watch.py tests/e2e/operations/test_secrets.py tests/e2e/operations/test_hardening.py
 

@@ -44,6 +44,11 @@ options:
         hold.
     type: str
     default: ''
+  swarm_network:
+    description: The overlay network of runs that are services of Docker Swarm. Empty looks at no swarm.
+    type: str
+    default: ''
+    version_added: 1.1.0
   project:
     description: A Compose project whose containers are to be described.
     type: str
@@ -101,6 +106,14 @@ other_dagster:
     are the same, or where container or image is not there.
   type: dict
   returned: always
+swarm_network:
+  description: Whether the engine has the network O(swarm_network).
+  type: bool
+  returned: always
+swarm_problem:
+  description: Why runs cannot be launched as services of Docker Swarm; empty if they can, or O(swarm_network) is.
+  type: str
+  returned: always
 containers:
   description: >-
     Containers of O(project), with C(name), C(service), C(state), C(health), C(exit_code), C(oom_killed), C(restarts),
@@ -130,6 +143,7 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
     connections,
     docker_cli,
     postgres_volume,
+    swarm,
     upgrade_image,
 )
 
@@ -325,6 +339,7 @@ def main() -> None:
             "root": {"type": "path"},
             "volume": {"type": "str", "default": ""},
             "image": {"type": "str", "default": ""},
+            "swarm_network": {"type": "str", "default": ""},
             "project": {"type": "str", "default": ""},
             "log_lines": {"type": "int", "default": 30},
         },
@@ -339,6 +354,7 @@ def main() -> None:
     try:
         containers = project_containers(wanted["project"], wanted["log_lines"]) if engine and wanted["project"] else []
         volume = wanted["volume"] or (postgres_volume.name(wanted["root"]) if wanted["root"] else "")
+        network = wanted["swarm_network"]
         module.exit_json(
             changed=False,
             engine=engine,
@@ -349,6 +365,8 @@ def main() -> None:
             postgres_volume=volume,
             postgres_major=postgres_major(volume) if engine and volume else "",
             other_dagster=other_dagster(wanted["image"]) if engine and wanted["image"] else {},
+            swarm_network=bool(engine and network) and swarm.has_network(network),
+            swarm_problem=swarm.problem(network) if engine and network else "",
             containers=containers,
             summary=summarize(containers) if engine else "The Docker engine does not answer.",
         )
