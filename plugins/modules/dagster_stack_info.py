@@ -96,7 +96,7 @@ postgres_major:
   returned: always
 swarm_network:
   description:
-    - The id of the network O(swarm_network); empty where the engine has none. A swarm that is made anew has another one.
+    - The id of the network O(swarm_network); empty where the engine has none. A swarm that is made anew has another.
   type: str
   returned: always
 swarm_problem:
