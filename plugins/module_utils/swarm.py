@@ -32,13 +32,13 @@ def service_name(run_id: str) -> str:
     return SERVICE_PREFIX + run_id
 
 
-def has_network(name: str = NETWORK) -> bool:
-    """Whether the engine has the swarm's network. Where it has, PostgreSQL is on it, whatever the launcher is now.
+def network_id(name: str = NETWORK) -> str:
+    """The id of the swarm's network, empty without one. Where there is one, PostgreSQL is on it, whatever the launcher.
 
     Raises:
         docker_cli.DockerError: the engine does not answer.
     """
-    return docker_cli.inspect("network", name) is not None
+    return str((docker_cli.inspect("network", name) or {}).get("Id") or "")
 
 
 def problem(network: str = NETWORK) -> str:

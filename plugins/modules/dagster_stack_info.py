@@ -107,8 +107,9 @@ other_dagster:
   type: dict
   returned: always
 swarm_network:
-  description: Whether the engine has the network O(swarm_network).
-  type: bool
+  description:
+    - The id of the network O(swarm_network); empty where the engine has none. A swarm that is made anew has another.
+  type: str
   returned: always
 swarm_problem:
   description: Why runs cannot be launched as services of Docker Swarm; empty if they can, or O(swarm_network) is.
@@ -365,7 +366,7 @@ def main() -> None:
             postgres_volume=volume,
             postgres_major=postgres_major(volume) if engine and volume else "",
             other_dagster=other_dagster(wanted["image"]) if engine and wanted["image"] else {},
-            swarm_network=bool(engine and network) and swarm.has_network(network),
+            swarm_network=swarm.network_id(network) if engine and network else "",
             swarm_problem=swarm.problem(network) if engine and network else "",
             containers=containers,
             summary=summarize(containers) if engine else "The Docker engine does not answer.",

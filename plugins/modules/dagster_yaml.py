@@ -182,7 +182,7 @@ class DagsterYaml(file_task.FileTask):
     def with_launcher(self, document: dict[str, Any]) -> dict[str, Any]:
         """On a machine with a swarm, the form of the Docker launcher that sees to the end of runs of Swarm's, too."""
         try:
-            return launcher_change.with_swarm(document) if swarm.has_network() else document
+            return launcher_change.with_swarm(document) if swarm.network_id() else document
         except docker_cli.DockerError:
             # A machine without an engine has no swarm.
             return document

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -42,7 +43,7 @@ def tags_of(machine: Machine, run: str) -> dict[str, str]:
     return {each["key"]: each["value"] for each in machine.graphql(query, id=run)["runOrError"]["tags"]}
 
 
-def sleeper(machine: Machine, seconds: float = 900, **tags: str) -> str:
+def sleeper(machine: Machine, seconds: float = 900, tags: Mapping[str, str] | None = None) -> str:
     """A run that has begun, and goes on for long."""
     run = machine.launch("sleepy", {"ops": {"sleep": {"config": {"seconds": seconds}}}}, tags)
     machine.wait_for_run(run, "STARTED", seconds=PATIENCE)
@@ -92,7 +93,7 @@ def test_the_second_run_of_site_changes_nothing(machine: Machine, launcher: str)
 
 @pytest.mark.usefixtures("swarm")
 def test_a_service_is_as_confined_as_a_container_of_the_docker_launcher(machine: Machine) -> None:
-    run = sleeper(machine, **{"dagster_gce/memory": "200m", "dagster_gce/cpu": "0.5"})
+    run = sleeper(machine, tags={"dagster_gce/memory": "200m", "dagster_gce/cpu": "0.5"})
     found = json.loads(machine.ssh(f"docker inspect {containers_of(machine, run)[0]}"))[0]
     host = found["HostConfig"]
     assert found["Config"]["User"] == "10001:10001"
