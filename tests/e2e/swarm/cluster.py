@@ -26,6 +26,10 @@ DOCKERFILES = {
 }
 
 
+SERVICES = ("dagster-postgres", "dagster-webserver", "dagster-daemon", "dagster-engine-proxy")
+PATIENT = {"timeout": "60s", "start_period": "300s"}
+
+
 def image(name: str, fixture: str = FIXTURE, version: str = "") -> str:
     """Build an image here and put it into the registry; returns its reference as machines pull it.
 
@@ -60,6 +64,9 @@ class Cluster(Machine):
             "dagster_run_launcher": "swarm",
             "dagster_storage_path": self.storage,
             "dagster_peer_ranges": [lab_machine.SUBNET],
+            # Several machines share this computer's processors.
+            "dagster_stack_wait_timeout": 600,
+            "dagster_stack_compose_overrides": {"services": {name: {"healthcheck": PATIENT} for name in SERVICES}},
             **variables,
         }
         reach = {"ansible_ssh_common_args": f"-F {lab_machine.ssh_config()}"}
