@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Playwright
+from playwright.sync_api import Browser, Error, Playwright
 
 from tests.browser.conftest import SHOTS, SIZE, Tab, chromium
 from tests.browser.gateway import EDITOR, NAME, PASSWORDS, READER, Gateway
@@ -102,9 +102,9 @@ def test_who_only_reads_sees_the_release_and_can_launch_nothing(tab: Tab) -> Non
 def test_without_a_login_the_browser_shows_nothing(gateway_browser: Browser) -> None:
     context = gateway_browser.new_context(viewport=SIZE)
     page = context.new_page()
-    answer = page.goto(f"https://{NAME}/runs")
-    assert answer is not None
-    assert answer.status == 401
+    # Without a window there is nobody to ask for a password.
+    with pytest.raises(Error, match="ERR_INVALID_AUTH_CREDENTIALS"):
+        page.goto(f"https://{NAME}/runs", timeout=120_000)
     page.screenshot(path=SHOTS / "gateway-no-login.png")
     assert "Dagster" not in page.content()
     context.close()
@@ -198,17 +198,17 @@ def test_no_header_lets_in(gateway: Gateway, headers: dict[str, str]) -> None:
 
 
 def test_many_wrong_passwords_make_wait(gateway: Gateway, machine: Machine) -> None:
+    """How many exactly, and for how long: tests/unit/operations/test_gateway.py, which has a clock of its own."""
     wrong = {"Authorization": "Basic YWRhOndyb25nIGhvcnNl"}
-    statuses = [gateway.ask("/", headers=wrong).status for _ in range(14)]
-    assert set(statuses) == {401, 403}
-    assert statuses[-1] == 403
-    said = machine.ssh("journalctl --unit dagster-gce-gateway --since -5min --output cat")
-    assert "refused ada from" in said
-    assert "wrong horse" not in said
-    # From here, the test's own address; who is in stays in.
-    assert gateway.ask("/server_info", user=EDITOR).status in (200, 403)
-    machine.ssh("systemctl restart dagster-gce-gateway")
-    wait(lambda: gateway.ask("/server_info", user=EDITOR).status == 200, 30, "the service is back")
+    try:
+        # A slow machine hashes so slowly that a minute passes before the tenth.
+        wait(lambda: gateway.ask("/", headers=wrong).status == 403, 300, "an address that has to wait")
+        said = machine.ssh("journalctl --unit dagster-gce-gateway --since -10min --output cat")
+        assert "refused ada from" in said
+        assert "wrong horse" not in said
+    finally:
+        machine.ssh("systemctl restart dagster-gce-gateway")
+    wait(lambda: gateway.ask("/server_info", user=EDITOR).status == 200, 60, "the service is back")
 
 
 def test_plain_http_only_leads_to_https(gateway: Gateway) -> None:
