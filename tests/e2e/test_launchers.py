@@ -99,7 +99,7 @@ def test_a_service_is_as_confined_as_a_container_of_the_docker_launcher(machine:
     assert found["Config"]["User"] == "10001:10001"
     assert found["Config"]["Labels"]["dataops.dagster_gce"] == "run"
     assert found["Config"]["Labels"]["dagster/run_id"] == run
-    assert (host["CapDrop"], host["SecurityOpt"], host["Privileged"]) == (["ALL"], ["no-new-privileges:true"], False)
+    assert (host["CapDrop"], host["SecurityOpt"], host["Privileged"]) == (["ALL"], ["no-new-privileges=true"], False)
     assert (host["ReadonlyRootfs"], host["Init"], host["PidsLimit"]) == (True, True, 512)
     assert (host["Memory"], host["NanoCpus"]) == (200 << 20, 500_000_000)
     assert set(found["NetworkSettings"]["Networks"]) == {"dagster-swarm"}

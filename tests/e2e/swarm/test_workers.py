@@ -111,7 +111,7 @@ def test_a_worker_that_loses_its_power_fails_its_runs_which_are_retried(cluster:
     worker = cluster.where([run])[run]
     cluster.container(worker).kill()
     try:
-        # The swarm takes three heartbeats of 5 s to notice, run monitoring looks each 15 s.
+        # The swarm takes three heartbeats of 15 s to notice, run monitoring looks each 15 s.
         assert cluster.wait_for_run(run, "FAILURE", "SUCCESS", seconds=90) == "FAILURE"
         assert worker in cluster.said(run)
         again = cluster.retry_of(run)
