@@ -48,7 +48,6 @@ options:
     description: The overlay network of runs that are services of Docker Swarm. Empty looks at no swarm.
     type: str
     default: ''
-    version_added: 1.1.0
   project:
     description: A Compose project whose containers are to be described.
     type: str

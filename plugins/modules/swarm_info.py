@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: swarm_info
 short_description: What a worker needs from the main machine
-version_added: 1.1.0
+version_added: 1.0.0
 description:
   - Reads, on the machine that manages the swarm, the token for workers, the machines that it knows, and files.
   - What it returns is secret, so the task needs C(no_log). It never fails, since its message would be hidden too; what

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: swarm_main
 short_description: A swarm of one's own, with the network of its runs
-version_added: 1.1.0
+version_added: 1.0.0
 description:
   - Makes the machine the manager of a swarm of its own, with an overlay network that containers outside the swarm can
     attach to, and gives the machine labels. One remote task.

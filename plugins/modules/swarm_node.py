@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: swarm_node
 short_description: Labels of a machine of the swarm, and its drain and removal
-version_added: 1.1.0
+version_added: 1.0.0
 description:
   - Runs on the machine that manages the swarm.
   - O(state=drained) gives the machine no new runs, waits until those that it has are finished, and only then drains it,

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: swarm_worker
 short_description: A worker of a swarm
-version_added: 1.1.0
+version_added: 1.0.0
 description:
   - Joins a swarm through the engine's socket, so that the token stands in no process's arguments; leaves it again.
   - A machine that is in another swarm is refused, unless this module has made it join that one. A worker whose main
