@@ -83,7 +83,7 @@ test-faults: env ## the long form of the tests that deploy under load, and of th
 	@BACKUP_LONG=1 python -m pytest --quiet tests/e2e/operations/test_backup.py
 	@UPGRADE_LONG=1 python -m pytest --quiet tests/e2e/upgrade
 	@E2E_FAULTS=20 python -m pytest --quiet tests/e2e/faults
-	@E2E_FAULTS=1 python -m pytest --quiet tests/e2e/swarm
+	@E2E_FAULTS=1 python -m pytest --quiet tests/browser tests/e2e/test_launchers.py tests/e2e/swarm
 	@E2E_FAULTS=20 python -m pytest --quiet tests/e2e/operations/test_upkeep.py tests/e2e/operations/test_guard.py
 	@E2E_FAULTS=1 python -m pytest --quiet tests/e2e/operations/test_watch.py tests/e2e/operations/test_secrets.py tests/e2e/operations/test_hardening.py
 

