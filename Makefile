@@ -26,7 +26,7 @@ controller: $(LINK) ## make it with what runs the playbooks only
 lab: $(LINK) ## make it with what the demo needs
 	@lab/env.sh lab
 
-demo: lab ## bring a real Dagster up on a lab machine on this computer; WORKERS=2 takes more machines
+demo: lab ## bring a real Dagster up on a lab machine on this computer
 	@python -m lab demo
 
 demo-down: lab ## remove the demo: containers, volumes, networks, registry, keys
@@ -83,7 +83,6 @@ test-faults: env ## the long form of the tests that deploy under load, and of th
 	@BACKUP_LONG=1 python -m pytest --quiet tests/e2e/operations/test_backup.py
 	@UPGRADE_LONG=1 python -m pytest --quiet tests/e2e/upgrade
 	@E2E_FAULTS=20 python -m pytest --quiet tests/e2e/faults
-	@E2E_FAULTS=1 python -m pytest --quiet tests/browser tests/e2e/test_launchers.py tests/e2e/swarm
 	@E2E_FAULTS=20 python -m pytest --quiet tests/e2e/operations/test_upkeep.py tests/e2e/operations/test_guard.py
 	@E2E_FAULTS=1 python -m pytest --quiet tests/e2e/operations/test_watch.py tests/e2e/operations/test_secrets.py tests/e2e/operations/test_hardening.py
 
@@ -99,7 +98,7 @@ bench: env ## the benchmark table
 # What `make check` runs; each is a target of its own (`make lint-ansible`). The slow ones come first, for `-j`.
 CHECKS := unit unit-google lint-ansible lint-types lint-docs build lint-syntax lint-python lint-yaml lint-docker lint-shell lint-workflows lint-changelog
 
-.PHONY: check $(CHECKS) docs-tables docs-diagrams site lock format clean
+.PHONY: check $(CHECKS) docs-tables site lock format clean
 check: env ## lint and unit tests, under two minutes, no Docker
 	@tests/tools/run_checks $(CHECKS)
 
@@ -131,7 +130,7 @@ lint-changelog: ## antsibull-changelog lint
 lint-syntax: $(LINK) ## ansible-playbook --syntax-check of every playbook
 	@tests/tools/lint_syntax
 
-lint-docs: $(LINK) ## ansible-doc renders every plugin and role; tables and diagrams are up to date
+lint-docs: $(LINK) ## ansible-doc renders every plugin and role; the tables in the READMEs are up to date
 	@tests/tools/lint_docs
 
 unit: $(LINK) ## unit tests, the user code's own among them
@@ -148,10 +147,6 @@ audit: ## known vulnerabilities of the locked Python packages; needs the network
 
 docs-tables: $(LINK) ## write the option tables from the argument specs
 	@python docs/_generate/option_tables.py
-
-docs-diagrams: $(LINK) ## draw docs/images/*.svg from templates and code, and count what an environment has at Google
-	@python docs/_generate/diagrams.py
-	@python docs/_generate/costs.py --write
 
 # The web site's tools are in no test's way, and no test in theirs: a folder of their own.
 SITE_TOOLS := build/site-tools

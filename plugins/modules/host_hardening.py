@@ -70,11 +70,6 @@ options:
     type: list
     elements: int
     default: []
-  peer_ports:
-    description: TCP ports that the rules of the part C(firewall) leave open to some machines only.
-    type: list
-    elements: int
-    default: []
   closes_ports:
     description:
       - Whether the firewall's rules close every other port. If so, a program that listens on another one is an error.
@@ -124,7 +119,6 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.dataops.dagster_gce.plugins.module_utils import files, hardening
-from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import gateway_place
 
 UPGRADE_TIMERS = ("apt-daily.timer", "apt-daily-upgrade.timer")
 
@@ -207,10 +201,7 @@ class Hardening:
                 )
         if part.name == "firewall" and not (lacks_packages and self.module.check_mode):
             self.machine.check_rules(hardening.stamped(self.rules))
-            # A gateway that this play is about to take away is no surprise.
-            gateway = [int(port) for port in gateway_place.state().get("ports", [])]
-            known = [*self.open, *gateway, *self.module.params["peer_ports"]]
-            others = self.machine.listeners(known) if self.module.params["closes_ports"] else []
+            others = self.machine.listeners(self.open) if self.module.params["closes_ports"] else []
             if others:
                 raise hardening.HardeningError(
                     f"host_hardening_open_ports: found {', '.join(others)}, which the firewall would close; expected "
@@ -330,7 +321,6 @@ def main() -> None:
         "sysctl": {"type": "dict", "default": {}},
         "sysctl_path": {"type": "path", "default": "/etc/sysctl.d/90-dagster-gce.conf"},
         "ports": {"type": "list", "elements": "int", "default": []},
-        "peer_ports": {"type": "list", "elements": "int", "default": []},
         "closes_ports": {"type": "bool", "default": False},
         "ssh_undo_seconds": {"type": "int", "default": 120},
         "confirm_ssh": {"type": "bool", "default": False},

@@ -8,7 +8,7 @@ import json
 import os
 import time
 
-from ansible_collections.dataops.dagster_gce.plugins.module_utils import docker_cli, graphql, proof, releases, swarm
+from ansible_collections.dataops.dagster_gce.plugins.module_utils import docker_cli, graphql, proof, releases
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import (
     config,
     database,
@@ -42,9 +42,7 @@ print(f"ended {ended}")
 def stop() -> None:
     """Stop whoever writes to the database: daemon, webserver, run containers."""
     stack = config.stack()
-    docker_cli.run(["stop", "--time", "20", stack.daemon_container, *_webservers()], timeout=120)
-    # With what is on other machines; before the containers of this one, in whose place Swarm makes no new ones.
-    swarm.remove([each.id for each in swarm.services()])
+    docker_cli.run(["stop", "--time", "20", stack.daemon_container, stack.webserver_container], timeout=120)
     listed = docker_cli.run(["ps", "--quiet", "--filter", f"label={_RUN_LABEL}"])
     if listed.stdout.split():
         # Their runs are not in the database any more that they would report to.
@@ -58,13 +56,7 @@ def stop() -> None:
 def start() -> None:
     """Start what `stop` has stopped."""
     stack = config.stack()
-    docker_cli.run(["start", *_webservers(), stack.daemon_container], timeout=120)
-
-
-def _webservers() -> list[str]:
-    stack = config.stack()
-    there = docker_cli.inspect("container", stack.read_only_container) is not None
-    return [stack.webserver_container, *([stack.read_only_container] if there else [])]
+    docker_cli.run(["start", stack.webserver_container, stack.daemon_container], timeout=120)
 
 
 def migrate(manifest: Manifest, before: str) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
 
 import pytest
-import yaml
 
 from lab import demo, machine
 from lab.shell import LabError, run, succeeds, wait_until
@@ -49,29 +47,3 @@ def test_a_failing_command_says_what_it_printed() -> None:
 def test_waiting_ends_with_what_was_waited_for() -> None:
     with pytest.raises(LabError, match="the moon did not happen within 0 s"):
         wait_until(lambda: False, 0.05, "the moon", pause=0.01)
-
-
-@pytest.mark.parametrize("given", ["two", "-1", "9", "1.5"])
-def test_a_number_of_workers_is_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str) -> None:
-    monkeypatch.setattr(demo, "WORKERS", tmp_path / "workers.yml")
-    monkeypatch.setenv("WORKERS", given)
-    with pytest.raises(LabError, match="WORKERS: found"):
-        demo.workers()
-
-
-def test_a_demo_keeps_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    path = demo.ROOT / "inventory" / "lab" / "workers-of-a-test.yml"
-    monkeypatch.setattr(demo, "WORKERS", path)
-    monkeypatch.delenv("WORKERS", raising=False)
-    assert demo.workers() == 0
-    try:
-        demo.write_workers(2)
-        assert demo.workers() == 2
-        listed = yaml.safe_load(path.read_text())
-        assert set(listed["dagster_workers"]["hosts"]) == {"dagster-lab-worker-1", "dagster-lab-worker-2"}
-        assert listed["all"]["vars"]["dagster_run_launcher"] == "swarm"
-        monkeypatch.setenv("WORKERS", "1")
-        with pytest.raises(LabError, match=r"WORKERS: found 1; expected at least 2.*remove_worker\.yml"):
-            demo.workers()
-    finally:
-        path.unlink(missing_ok=True)
