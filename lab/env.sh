@@ -85,7 +85,10 @@ main() {
         make_venv "$python"
     fi
     say "installing $lock"
-    .venv/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement "$lock"
+    # The lock names everything, so there is nothing to resolve; and pip compiles on one processor only.
+    .venv/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps --no-compile --requirement "$lock"
+    # Some packages hold files of another Python.
+    .venv/bin/python -m compileall -qq -j 0 .venv/lib >/dev/null || true
     rm -f .venv/.installed-"$1"-*
     touch "$stamp"
 }
