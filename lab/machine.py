@@ -204,7 +204,11 @@ def create(
     labels = {LABEL: "machine", **labels}
     mounts = []
     for path in disks:
-        disk = client.volumes.create(f"{container}{path.replace('/', '-')}", labels=labels)
+        name = f"{container}{path.replace('/', '-')}"
+        # A machine that was killed may have left its disk: a new one begins with an empty one.
+        with contextlib.suppress(docker.errors.NotFound):
+            client.volumes.get(name).remove(force=True)
+        disk = client.volumes.create(name, labels=labels)
         # Docker fills a new volume with what the image has in its place.
         mounts.append(docker.types.Mount(path, disk.name))
     return client.containers.create(

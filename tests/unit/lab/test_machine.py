@@ -1,12 +1,15 @@
-"""What the lab refuses before it touches the engine."""
+"""What the lab refuses before it touches the engine, and what it begins a machine with."""
 
 from __future__ import annotations
 
+import secrets
 import socket
 
+import docker
+import docker.errors
 import pytest
 
-from lab import demo, machine
+from lab import demo, images, machine
 from lab.shell import LabError, run, succeeds, wait_until
 
 
@@ -47,3 +50,28 @@ def test_a_failing_command_says_what_it_printed() -> None:
 def test_waiting_ends_with_what_was_waited_for() -> None:
     with pytest.raises(LabError, match="the moon did not happen within 0 s"):
         wait_until(lambda: False, 0.05, "the moon", pause=0.01)
+
+
+def test_a_new_machine_begins_without_what_a_killed_one_has_left() -> None:
+    try:
+        client = docker.from_env()
+        client.images.get(images.MACHINE)
+    except docker.errors.DockerException:
+        pytest.skip(f"no Docker engine with the image {images.MACHINE} on this machine")
+    name = f"lab-test-{secrets.token_hex(4)}"
+    machine.network(client)
+    left = client.volumes.create(f"{name}-srv")
+
+    def ask(command: str) -> bytes:
+        return client.containers.run(
+            images.MACHINE, [command], entrypoint=["sh", "-c"], remove=True,
+            volumes={left.name: {"bind": "/srv", "mode": "rw"}},
+        )  # fmt: skip
+
+    ask("echo old > /srv/file")
+    made = machine.create(client, name, name, {}, ["/srv"])
+    try:
+        assert ask("ls -A /srv") == b""
+    finally:
+        made.remove(force=True)
+        client.volumes.get(left.name).remove()
