@@ -67,6 +67,12 @@ class Log:
         """A row's value. Raises KeyError for a row that was not measured."""
         return float(self.rows[name].value)
 
+    def shown(self, name: str, unit: str = "") -> str:
+        """A row's value in a few digits; a dash for a row that was not measured."""
+        if name not in self.rows:
+            return "–"
+        return f"{self.number(name):.1f} {unit}" if unit else f"{self.number(name):.0f}"
+
     def first_screen(self) -> str:
         """The few that README.md quotes."""
         deploys = self.rows["deploy_core_lost_runs"].note.split()[0]
@@ -76,10 +82,10 @@ class Log:
              f"Kamal {KAMAL}", "this collection"),
             ("---", "---", "---", "---"),
             ("new user code", f"{self.number('deploy_core_article_seconds'):.1f} s",
-             f"{self.number('deploy_core_kamal_seconds'):.1f} s", f"**{self.number('deploy_core_seconds'):.1f} s**"),
+             self.shown("deploy_core_kamal_seconds", "s"), f"**{self.number('deploy_core_seconds'):.1f} s**"),
             (f"runs lost in {deploys} deploys", f"{self.number('deploy_core_article_lost_runs'):.0f}",
-             f"{self.number('deploy_core_kamal_lost_runs'):.0f}", f"**{self.number('deploy_core_lost_runs'):.0f}**"),
-            ("back to the release before", "none", f"{self.number('rollback_kamal_seconds'):.1f} s",
+             self.shown("deploy_core_kamal_lost_runs"), f"**{self.number('deploy_core_lost_runs'):.0f}**"),
+            ("back to the release before", "none", self.shown("rollback_kamal_seconds", "s"),
              f"**{self.number('rollback_seconds'):.1f} s**"),
             ("first set-up, until a location is loaded", f"{self.number('first_setup_article_seconds'):.0f} s", "–",
              f"{self.number('first_setup_seconds'):.0f} s, and a run has proved it"),
