@@ -79,12 +79,9 @@ molecule-%: env
 
 # About two hours on two processors. What it measures goes into docs/reliability.md with `python -m tests.e2e.faults.table`.
 test-faults: env ## the long form of the tests that deploy under load, and of the faults
-	@E2E_DEPLOYS=20 python -m pytest --quiet tests/e2e/redeploy
-	@BACKUP_LONG=1 python -m pytest --quiet tests/e2e/operations/test_backup.py
-	@UPGRADE_LONG=1 python -m pytest --quiet tests/e2e/upgrade
-	@E2E_FAULTS=20 python -m pytest --quiet tests/e2e/faults
-	@E2E_FAULTS=20 python -m pytest --quiet tests/e2e/operations/test_upkeep.py tests/e2e/operations/test_guard.py
-	@E2E_FAULTS=1 python -m pytest --quiet tests/e2e/operations/test_watch.py tests/e2e/operations/test_secrets.py tests/e2e/operations/test_hardening.py
+	@status=0; for folder in redeploy operations upgrade faults; do \
+		E2E_LONG=1 python -m pytest --quiet tests/e2e/$$folder || status=1; \
+	done; exit $$status
 
 # Makes and deletes things that cost money, in the project that GCP_TEST_PROJECT names; see CONTRIBUTING.md.
 test-gcp: env ## the tests of provisioning in a real project at Google; DRY=1 only says what they would do

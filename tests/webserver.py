@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+# More than 1 where the computer has something else to do: waits are so much longer, and figures say nothing.
+PATIENCE = float(os.environ.get("E2E_PATIENCE", "1"))
 _LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus
   displayMetadata { key value } locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
+_SELECTORS = "$schedule: ScheduleSelector!, $sensor: SensorSelector!"
+_START = f"""mutation ({_SELECTORS}) {{
+  schedule: startSchedule(scheduleSelector: $schedule) {{ ... on ScheduleStateResult {{ scheduleState {{ status }} }} }}
+  sensor: startSensor(sensorSelector: $sensor) {{ ... on Sensor {{ sensorState {{ status }} }} }} }}"""
+_RESET = f"""mutation ({_SELECTORS}) {{
+  schedule: resetSchedule(scheduleSelector: $schedule) {{ ... on ScheduleStateResult {{ scheduleState {{ status }} }} }}
+  sensor: resetSensor(sensorSelector: $sensor) {{ ... on Sensor {{ sensorState {{ status }} }} }} }}"""
 
 
 @dataclass(frozen=True)
@@ -30,13 +40,13 @@ class Webserver(ABC):
         """Where it answers, ``http://127.0.0.1:<port>``."""
 
     def graphql(self, query: str, timeout: float = 30, **variables: Any) -> dict[str, Any]:
-        """Ask the webserver; returns the answer's ``data``."""
+        """Ask the webserver; returns the answer's ``data``. It has ``timeout`` seconds (times PATIENCE) for it."""
         request = urllib.request.Request(
             f"{self.address()}/graphql",
             data=json.dumps({"query": query, "variables": variables}).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
+        with urllib.request.urlopen(request, timeout=timeout * PATIENCE) as answer:
             body = json.load(answer)
         assert "errors" not in body, body["errors"]
         data: dict[str, Any] = body["data"]
@@ -78,6 +88,17 @@ class Webserver(ABC):
         )["launchRun"]
         assert answer["__typename"] == "LaunchRunSuccess", answer
         return str(answer["run"]["runId"])
+
+    def switch_ticks(self, on: bool) -> None:
+        """Start the load fixture's schedule and sensor, or have them off again, as they are by default."""
+        where = {"repositoryLocationName": "dagster_core", "repositoryName": "__repository__"}
+        answer = self.graphql(
+            _START if on else _RESET,
+            schedule={**where, "scheduleName": "every_minute"}, sensor={**where, "sensorName": "every_five_seconds"},
+        )  # fmt: skip
+        status = "RUNNING" if on else "STOPPED"
+        expected = {"schedule": {"scheduleState": {"status": status}}, "sensor": {"sensorState": {"status": status}}}
+        assert answer == expected, answer
 
     def run_status(self, run: str) -> str:
         """QUEUED, STARTED, SUCCESS, …"""

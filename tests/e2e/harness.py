@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lab import machine as lab_machine
-from tests.webserver import Webserver
+from tests.webserver import PATIENCE, Webserver
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-# More than 1 where the computer has something else to do: waits are so much longer, and figures say nothing.
-PATIENCE = float(os.environ.get("E2E_PATIENCE", "1"))
+# What takes minutes and is not needed at each change.
+LONG = bool(os.environ.get("E2E_LONG"))
+long_form = pytest.mark.skipif(not LONG, reason="long: make test-faults runs it")
 RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
 
 

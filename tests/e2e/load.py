@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from tests.e2e.harness import Machine
+from tests.webserver import PATIENCE
 
 # What a query or a launch may end with while nothing serves.
 LOST = (OSError, urllib.error.URLError, AssertionError, KeyError, TypeError, ValueError)
@@ -27,7 +28,7 @@ def served_host(machine: Machine, timeout: float = 10) -> str:
 
 @dataclass
 class Load:
-    """Queries each 200 ms and launches each 2 s while the ``with`` block runs, beside long runs in flight."""
+    """Queries each 200 ms and launches each 2 s (times PATIENCE) while the ``with`` block runs, beside long runs."""
 
     machine: Machine
     long_runs: int = 2
@@ -49,7 +50,7 @@ class Load:
             self.keep_one_in_flight()
         # A deploy is to meet all of them in flight, and each takes the machine a few seconds of CPU to start.
         for run in self.long:
-            self.machine.wait_for_run(run, "STARTED", seconds=self.long_seconds)
+            self.machine.wait_for_run(run, "STARTED")
         self._threads = [threading.Thread(target=each) for each in (self._ask, self._launch)]
         for thread in self._threads:
             thread.start()
@@ -77,7 +78,7 @@ class Load:
                     states[run] = self.machine.run_status(run)
             return all(state in _FINISHED for state in states.values())
 
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + patience * PATIENCE
         while not all_ended() and time.monotonic() < deadline:
             time.sleep(2)
         return {run: state for run, state in states.items() if state != "SUCCESS"}
@@ -103,7 +104,7 @@ class Load:
                 self.failed_queries.append(f"{time.strftime('%H:%M:%S')} {error!r}")
 
     def _launch(self) -> None:
-        while not self._stop.wait(2):
+        while not self._stop.wait(2 * PATIENCE):
             try:
                 self.launched.append(self.machine.launch("quick"))
             except LOST as error:

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from tests.e2e.faults import health, power
-from tests.e2e.harness import ROOT, Machine, new_or_given, wait
+from tests.e2e.harness import LONG, ROOT, Machine, new_or_given, wait
 
-TIMES = int(os.environ.get("E2E_FAULTS", "1"))
+TIMES = int(os.environ.get("E2E_FAULTS") or (20 if LONG else 1))
 USER_CODE = "build/fixtures/dagster_core_faults"
 VARIABLES: dict[str, Any] = {
     "dagster_core_dir": USER_CODE,

@@ -1,24 +1,20 @@
 """The disk guard on a machine: what it stops, what goes on, and PostgreSQL on a file system that is really full.
 
-The last one takes minutes: only with ``E2E_FAULTS`` (as `make test-faults` sets it) or ``E2E_DISK_FULL``.
+The last one takes minutes: it is of the long form (``E2E_LONG=1``).
 """
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
-
 from tests.e2e import rows
-from tests.e2e.harness import Machine, wait
+from tests.e2e.harness import LONG, Machine, long_form, wait
 from tests.e2e.operations import upkeep_load
 
-LONG = bool(os.environ.get("E2E_FAULTS") or os.environ.get("E2E_DISK_FULL"))
 SETTINGS = "/etc/dagster-gce/upkeep.json"
 ALWAYS = {"percent": 100, "megabytes": 10**9}
 NEVER = {"percent": 0, "megabytes": 0, "inodes_percent": 0}
@@ -68,6 +64,7 @@ def ticks(machine: Machine) -> list[int]:
 
 def test_a_disk_that_is_too_full_pauses_the_queue_and_nothing_is_lost(machine: Machine) -> None:
     config = {"ops": {"sleep": {"config": {"seconds": 20}}}}
+    machine.switch_ticks(True)
     flying = machine.launch("sleepy", config)
     machine.wait_for_run(flying, "STARTED")
     before, first = machine.ssh("cat /opt/dagster/dagster_home/dagster.yaml"), int(time.time() // 60) + 1
@@ -98,6 +95,7 @@ def test_a_disk_that_is_too_full_pauses_the_queue_and_nothing_is_lost(machine: M
         "a tick for each minute",
         lambda: ticks(machine)[-5:],
     )
+    machine.switch_ticks(False)
     assert "no run starts" not in machine.ssh("dagster-gce status || true")
     rows.write(
         "guard", "disk below the guard's limit, then room again", 1, "nothing: no run, no tick",
@@ -180,7 +178,7 @@ def _database_answers(machine: Machine) -> bool:
         return False
 
 
-@pytest.mark.skipif(not LONG, reason="long: make test-faults runs it")
+@long_form
 def test_postgresql_on_a_full_disk_comes_back_with_everything(machine: Machine) -> None:
     # PostgreSQL keeps up to 1 GB of its log after much has been written.
     used = int(machine.ssh(f"du -sm {VOLUMES} | cut -f1"))

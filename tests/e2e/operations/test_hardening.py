@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +13,10 @@ import pytest
 
 from lab import images
 from lab import machine as lab_machine
-from tests.e2e.harness import ROOT, Machine, wait
+from tests.e2e.harness import LONG, ROOT, Machine, long_form, wait
 
 HERE = Path(__file__).parent
 # `make test-faults` takes the long form.
-LONG = bool(os.environ.get("E2E_FAULTS"))
-only_long = pytest.mark.skipif(not LONG, reason="long: make test-faults runs it")
 METADATA = "169.254.169.254"
 
 
@@ -136,7 +133,7 @@ def test_only_ssh_is_open_to_another_machine(machine: Machine) -> None:
     assert json.loads(said) == {"tcp": [22], "udp": []}
 
 
-@only_long
+@long_form
 @pytest.mark.usefixtures("metadata")
 def test_only_ssh_is_open_over_ipv6(machine: Machine) -> None:
     """The lab's network has no IPv6; a namespace beside the machine has."""
@@ -145,7 +142,7 @@ def test_only_ssh_is_open_over_ipv6(machine: Machine) -> None:
     assert json.loads(said) == {"tcp": [22], "udp": []}
 
 
-@only_long
+@long_form
 def test_a_program_that_the_firewall_would_cut_off_is_named(machine: Machine, harden: Any) -> None:
     machine.ssh("systemd-run --quiet --unit=somebodys --collect python3 -m http.server 8443")
     try:
@@ -218,7 +215,7 @@ def test_a_configuration_that_lets_nobody_in_takes_itself_back(machine: Machine,
 # --- what it takes away again --------------------------------------------------------------------------------------
 
 
-@only_long
+@long_form
 def test_switched_off_it_leaves_nothing(machine: Machine, harden: Any) -> None:
     files = (
         "ls -d /etc/apt/apt.conf.d/52dagster-gce-upgrades /etc/systemd/system/*dagster-gce-firewall*"

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.bench.measure import launches
-from tests.e2e.harness import Machine, wait
+from tests.e2e.harness import LONG, Machine, long_form, wait
 from tests.e2e.load import Load
 from tests.e2e.redeploy.user_code import UserCode
 
@@ -30,8 +30,6 @@ LOGIN = (
 OPEN = (
     "docker exec dagster-daemon python3 -c 'from dagster import DagsterInstance as D; print(D.get().get_runs_count())'"
 )
-# `make test-faults` takes the long form.
-LONG = bool(os.environ.get("E2E_FAULTS"))
 ROUNDS = 5 if LONG else 1
 PHASES = ["pending", "altered", "files", "commit", "changed"] if LONG else ["altered", "commit"]
 
@@ -78,7 +76,7 @@ def test_new_passwords_under_load_lose_nothing(machine: Machine) -> None:
     assert logs.strip() == "0"
 
 
-@pytest.mark.skipif(not LONG, reason="long: make test-faults runs it; every later site.yml of this folder shows it too")
+@long_form
 def test_site_changes_nothing_after_it(machine: Machine) -> None:
     containers = machine.ssh(STACK)
     played = machine.play("site.yml", "--check", dagster_core_dir="tests/fixtures/dagster_core_load").ok()

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.e2e import rows
-from tests.e2e.harness import Machine
+from tests.e2e.harness import LONG, Machine
 from tests.e2e.operations import upkeep_load
 
 SETTINGS = "/etc/dagster-gce/upkeep.json"
-ROWS = int(os.environ.get("E2E_UPKEEP_ROWS") or (1_000_000 if os.environ.get("E2E_FAULTS") else 100_000))
+ROWS = int(os.environ.get("E2E_UPKEEP_ROWS") or (1_000_000 if LONG else 100_000))
 
 
 @contextmanager

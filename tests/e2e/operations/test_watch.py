@@ -1,13 +1,13 @@
 """The watch on a real machine: what is broken on purpose is well again, and a run that goes is left alone.
 
-The long form (E2E_FAULTS) waits as long as the watch does by itself and measures it; the short one makes it impatient.
+The long form (``E2E_LONG=1``) waits as long as the watch does by itself and measures it; the short one makes it
+impatient.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shlex
 import subprocess
 import time
@@ -18,9 +18,8 @@ from typing import Any
 import pytest
 
 from tests.e2e import rows
-from tests.e2e.harness import Machine, wait
+from tests.e2e.harness import Machine, long_form, wait
 
-LONG = bool(os.environ.get("E2E_FAULTS"))
 SETTINGS = "/etc/dagster-gce/watch.json"
 SLEEP: dict[str, Any] = {"ops": {"sleep": {"config": {"seconds": 600}}}}
 
@@ -257,7 +256,7 @@ def test_what_hung_was_restarted_and_said_where_it_hung(machine: Machine, mended
     assert "do_signal_stop" in said, said[:3000]
 
 
-@pytest.mark.skipif(not LONG, reason="takes as long as the watch is patient: make test-faults")
+@long_form
 @pytest.mark.parametrize("name", ["dagster-daemon", "dagster-webserver"])
 def test_what_hangs_is_restarted_by_itself(machine: Machine, mended: dict[str, Any], name: str) -> None:
     """With the timer and the settings that the role brings."""
@@ -271,7 +270,7 @@ def test_what_hangs_is_restarted_by_itself(machine: Machine, mended: dict[str, A
     rows.write("watch", f"{name} stopped (SIGSTOP)", 1, "nothing", [time.monotonic() - start])
 
 
-@pytest.mark.skipif(not LONG, reason="two switches of the launcher take minutes: make test-faults")
+@long_form
 def test_a_run_that_dies_with_its_code_server_is_failed_and_retried(machine: Machine) -> None:
     """DefaultRunLauncher: Dagster itself never notices."""
     load: dict[str, Any] = {"dagster_core_dir": "tests/fixtures/dagster_core_load"}

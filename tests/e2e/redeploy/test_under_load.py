@@ -1,6 +1,6 @@
 """Deploys in a row under load, with both run launchers: nothing fails, nothing is lost, no tick is missed or doubled.
 
-``E2E_DEPLOYS`` says how many (default 6 a launcher; the full form is 20).
+``E2E_DEPLOYS`` says how many (default 3 a launcher; the long form has 20).
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.harness import Machine
+from tests.e2e.harness import LONG, Machine, long_form
 from tests.e2e.redeploy.load_with_ticks import LoadWithTicks
 from tests.e2e.redeploy.user_code import UserCode
 
-DEPLOYS = int(os.environ.get("E2E_DEPLOYS", "6"))
+DEPLOYS = int(os.environ.get("E2E_DEPLOYS") or (20 if LONG else 3))
 FIXTURE: dict[str, Any] = {"dagster_core_dir": "tests/fixtures/dagster_core_load"}
 
 
-@pytest.mark.parametrize("launcher", ["docker", "default"])
+@pytest.mark.parametrize("launcher", ["docker", pytest.param("default", marks=long_form)])
 def test_deploys_under_load_lose_nothing(machine: Machine, user_code: UserCode, launcher: str) -> None:
     machine.play("site.yml", dagster_run_launcher=launcher, **FIXTURE).ok()
     others = user_code.containers()
@@ -65,6 +65,7 @@ def test_a_deploy_that_drops_a_job_and_a_schedule_harms_neither_runs_nor_ticks(
 ) -> None:
     machine.play("site.yml", **FIXTURE).ok()
     user_code.deploy(user_code.good(260)).ok()
+    machine.switch_ticks(True)
     run = machine.launch("sleepy", {"ops": {"sleep": {"config": {"seconds": 20}}}})
     machine.wait_for_run(run, "STARTED")
     source = (
@@ -80,3 +81,4 @@ def test_a_deploy_that_drops_a_job_and_a_schedule_harms_neither_runs_nor_ticks(
         ... on InstigationState { status } } }"""
     selector = {"repositoryName": "__repository__", "repositoryLocationName": "dagster_core", "name": "every_minute"}
     assert machine.graphql(query, selector=selector)["instigationStateOrError"]["status"] == "RUNNING"
+    machine.switch_ticks(False)

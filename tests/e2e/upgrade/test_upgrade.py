@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 
-from tests.e2e.harness import wait
+from tests.e2e.harness import LONG, long_form, wait
 from tests.e2e.upgrade.old import BROKEN, LOAD, OLD, OLD_SETTINGS, OldMachine
 
 NEW_WEBSERVER = "e2e_webserver:1"
-LONG = bool(os.environ.get("UPGRADE_LONG"))
-# (kill at, seconds later). The first ones are the short form.
+# (kill at, seconds later). The first one is the short form.
 WITH_POSTGRES = [("copying", 0.0)]
-SCHEMA_ONLY = [("migrating", 0.0)]
-long_form = pytest.mark.skipif(not LONG, reason="UPGRADE_LONG is not set")
 if LONG:
     WITH_POSTGRES += [("begun", 0.0), ("quiescing", 0.0), ("dumping", 0.0), ("copying", 2.0), ("copying", 4.0),
                       ("migrating", 0.0), ("migrating", 3.0), ("switching", 0.0), ("starting", 0.0)]  # fmt: skip
-    SCHEMA_ONLY += [("rehearsing", 0.0), ("rehearsing", 2.0), ("quiescing", 0.0), ("dumping", 0.0), ("migrating", 2.0),
-                    ("switching", 0.0), ("starting", 0.0)]  # fmt: skip
+SCHEMA_ONLY = [("migrating", 0.0), ("rehearsing", 0.0), ("rehearsing", 2.0), ("quiescing", 0.0), ("dumping", 0.0),
+               ("migrating", 2.0), ("switching", 0.0), ("starting", 0.0)]  # fmt: skip
 
 
 def as_before(old: OldMachine, revision: str, counts: dict[str, int]) -> None:
@@ -84,6 +80,7 @@ def test_both_at_once_killed_and_run_again(old: OldMachine, step: str, seconds: 
     killed_and_run_again(old, "postgres:17", step, seconds)
 
 
+@long_form
 @pytest.mark.parametrize(("step", "seconds"), SCHEMA_ONLY)
 def test_dagster_killed_and_run_again(old: OldMachine, step: str, seconds: float) -> None:
     killed_and_run_again(old, "postgres:13", step, seconds)
