@@ -69,11 +69,23 @@ make_venv() { # with the interpreter $1
     .venv/bin/python "$(find "$wheels" -name 'pip-*.whl')/pip" install --quiet --no-index --find-links "$wheels" pip
 }
 
+stamp_of() { # the file that says that lock $1, as it is now, is installed
+    echo ".venv/.installed-$1-$(sha256sum <"requirements/$1.txt" | cut -c1-16)"
+}
+
+# `test` holds everything of `lab`, and `lab` of `controller`.
+satisfied() { # whether .venv has lock $1, or one that holds everything of it
+    local locks=(controller lab test) lock found=
+    for lock in "${locks[@]}"; do
+        [ "$lock" != "$1" ] || found=yes
+        [ -z "$found" ] || [ ! -e "$(stamp_of "$lock")" ] || return 0
+    done
+    return 1
+}
+
 main() {
-    local lock="requirements/$1.txt" stamp python
-    # A lock that is a superset of the other one satisfies it: `test` holds everything of `lab`, and that of `controller`.
-    stamp=".venv/.installed-$1-$(sha256sum <"$lock" | cut -c1-16)"
-    if [ -e "$stamp" ] && [ -x .venv/bin/python ] && .venv/bin/python -c '' 2>/dev/null; then
+    local lock="requirements/$1.txt" python
+    if satisfied "$1" && [ -x .venv/bin/python ] && .venv/bin/python -c '' 2>/dev/null; then
         return
     fi
     if ! { [ -x .venv/bin/python ] && fits .venv/bin/python; }; then
@@ -90,7 +102,7 @@ main() {
     # Some packages hold files of another Python.
     .venv/bin/python -m compileall -qq -j 0 .venv/lib >/dev/null || true
     rm -f .venv/.installed-"$1"-*
-    touch "$stamp"
+    touch "$(stamp_of "$1")"
 }
 
 case "${1:-}" in
