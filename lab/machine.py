@@ -324,17 +324,18 @@ def tunnel(name: str, local: int, remote: int) -> None:
     if not port_is_free(local):
         raise LabError(f"port {local} of 127.0.0.1 is in use; choose another one: make demo DEMO_PORT=…")
     run(
-        *ssh_command(name)[:-1], "-f", "-N", "-M", "-S", str(control), "-o", "ExitOnForwardFailure=yes",
-        "-o", "ServerAliveInterval=15", "-L", f"127.0.0.1:{local}:127.0.0.1:{remote}", name,
+        *ssh_command(name)[:-1], "-f", "-N", "-M", "-S", control.name, "-o", "ExitOnForwardFailure=yes",
+        "-o", "ServerAliveInterval=15", "-L", f"127.0.0.1:{local}:127.0.0.1:{remote}", name, cwd=STATE,
     )  # fmt: skip
 
 
 def tunnel_is_open(name: str, local: int) -> bool:
     """Whether tunnel() has a connection that lives."""
-    return succeeds("ssh", "-S", str(_control(name, local)), "-O", "check", name)
+    return succeeds("ssh", "-S", _control(name, local).name, "-O", "check", name, cwd=STATE)
 
 
 def _control(name: str, local: int) -> Path:
+    """The socket of a tunnel. ssh gets its name only, in STATE: a socket's path has 108 characters at most."""
     return STATE / f"tunnel-{name}-{local}"
 
 
@@ -352,5 +353,5 @@ def port_is_free(port: int) -> bool:
 def close_connection(name: str) -> None:
     """End the SSH masters (Ansible's and the tunnels') of a machine that goes away."""
     for control in STATE.glob(f"tunnel-{name}-*"):
-        succeeds("ssh", "-S", str(control), "-O", "exit", name)
+        succeeds("ssh", "-S", control.name, "-O", "exit", name, cwd=STATE)
         control.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 
 class LabError(Exception):
@@ -19,14 +20,18 @@ def say(message: str) -> None:
 
 
 def run(
-    *args: str, input: bytes | None = None, env: Mapping[str, str] | None = None, timeout: float | None = 600
+    *args: str,
+    input: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float | None = 600,
+    cwd: Path | None = None,
 ) -> str:
-    """Run a command and return its standard output.
+    """Run a command (in the folder ``cwd``) and return its standard output.
 
     Raises LabError with the command's last lines when it fails or takes longer than ``timeout`` seconds.
     """
     try:
-        done = subprocess.run(args, input=input, capture_output=True, env=env, timeout=timeout, check=False)
+        done = subprocess.run(args, input=input, capture_output=True, env=env, timeout=timeout, cwd=cwd, check=False)
     except FileNotFoundError:
         raise LabError(f"{args[0]} is not installed") from None
     except subprocess.TimeoutExpired:
@@ -37,10 +42,10 @@ def run(
     return done.stdout.decode(errors="replace")
 
 
-def succeeds(*args: str, timeout: float = 60) -> bool:
-    """Whether a command ends with 0."""
+def succeeds(*args: str, timeout: float = 60, cwd: Path | None = None) -> bool:
+    """Whether a command ends with 0 (in the folder ``cwd``)."""
     try:
-        return subprocess.run(args, capture_output=True, timeout=timeout, check=False).returncode == 0
+        return subprocess.run(args, capture_output=True, timeout=timeout, cwd=cwd, check=False).returncode == 0
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return False
 
