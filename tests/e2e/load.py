@@ -8,7 +8,7 @@ import urllib.error
 from dataclasses import dataclass, field
 from typing import Self
 
-from tests.e2e.harness import Machine
+from tests.e2e.harness import Machine, wait
 from tests.webserver import PATIENCE
 
 # What a query or a launch may end with while nothing serves.
@@ -66,6 +66,11 @@ class Load:
         """One more run that sleeps across a cutover."""
         config = {"ops": {"sleep": {"config": {"seconds": self.long_seconds}}}}
         self.long.append(self.machine.launch("sleepy", config))
+
+    def wait_for_launches(self, more: int) -> None:
+        """Wait until the load has launched so many more."""
+        enough = len(self.launched) + more
+        wait(lambda: len(self.launched) >= enough, 30, f"{more} more launches", lambda: self.failed_launches)
 
     def lost_runs(self, patience: float = 240) -> dict[str, str]:
         """Runs that did not end in SUCCESS, with their state, after waiting for them."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
+import json
 import subprocess
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -49,6 +54,35 @@ def untouched(user_code: UserCode) -> Iterator[Served]:
     user_code.consistent()
 
 
+@dataclass
+class Chat:
+    """What a webhook was sent."""
+
+    address: str = ""
+    messages: list[dict[str, Any]] = field(default_factory=list)
+
+
+@pytest.fixture
+def chat() -> Iterator[Chat]:
+    """A chat that the controller can reach."""
+    found = Chat()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            found.messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        found.address = f"http://127.0.0.1:{server.server_address[1]}/"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield found
+        server.shutdown()
+
+
 # One that the engine says, one that Python says, one that nobody says; all of them in the long form.
 @pytest.mark.parametrize("name", BROKEN if LONG else ["syntax", "memory", "hangs"])
 def test_code_that_does_not_load_is_refused_with_its_cause(user_code: UserCode, untouched: Served, name: str) -> None:
@@ -58,6 +92,16 @@ def test_code_that_does_not_load_is_refused_with_its_cause(user_code: UserCode, 
     last = user_code.last_deploy()
     assert last["result"] == "failed"
     assert last["failure"]
+
+
+def test_a_failure_is_told_once_and_the_chat_too(user_code: UserCode, untouched: Served, chat: Chat) -> None:
+    image = user_code.broken("syntax", BROKEN["syntax"][0])
+    played = user_code.deploy(image, dagster_core_webhook=chat.address).refused("exited with code 1 before it served")
+    # As Ansible's error, and in the task's result.
+    assert played.output.count("before it served") == 2
+    (message,) = chat.messages
+    assert (message["ok"], message["operation"], message["release"] != untouched.release) == (False, "deploy", True)
+    assert message["error"].endswith("exited with code 1 before it served.")
 
 
 def test_a_server_that_dies_after_a_while_is_rolled_back(user_code: UserCode, untouched: Served) -> None:
