@@ -95,7 +95,7 @@ bench: env ## the benchmark table
 # What `make check` runs; each is a target of its own (`make lint-ansible`). The slow ones come first, for `-j`.
 CHECKS := unit unit-google lint-ansible lint-types lint-docs build lint-syntax lint-python lint-yaml lint-docker lint-shell lint-workflows lint-changelog
 
-.PHONY: check $(CHECKS) docs-tables site lock format clean
+.PHONY: check $(CHECKS) docs-tables docs-diagrams site lock format clean
 check: env ## lint and unit tests, under two minutes, no Docker
 	@tests/tools/run_checks $(CHECKS)
 
@@ -127,7 +127,7 @@ lint-changelog: ## antsibull-changelog lint
 lint-syntax: $(LINK) ## ansible-playbook --syntax-check of every playbook
 	@tests/tools/lint_syntax
 
-lint-docs: $(LINK) ## ansible-doc renders every plugin and role; the tables in the READMEs are up to date
+lint-docs: $(LINK) ## ansible-doc renders every plugin and role; tables and diagrams are up to date
 	@tests/tools/lint_docs
 
 unit: $(LINK) ## unit tests, the user code's own among them
@@ -144,6 +144,10 @@ audit: ## known vulnerabilities of the locked Python packages; needs the network
 
 docs-tables: $(LINK) ## write the option tables from the argument specs
 	@python docs/_generate/option_tables.py
+
+docs-diagrams: $(LINK) ## draw docs/images/*.svg from templates and code, and count what an environment has at Google
+	@python docs/_generate/diagrams.py
+	@python docs/_generate/costs.py --write
 
 # The web site's tools are in no test's way, and no test in theirs: a folder of their own.
 SITE_TOOLS := build/site-tools
