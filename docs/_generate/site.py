@@ -25,6 +25,8 @@ def pages() -> dict[str, str]:
     """Files of the repository, and what they are called on the site."""
     found = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md"}
     found |= {f"docs/{path.name}": path.name for path in (ROOT / "docs").glob("*.md")}
+    # The site's own first page is the README.
+    found["docs/README.md"] = "start.md"
     found |= {
         f"roles/{path.parent.name}/README.md": f"roles/{path.parent.name}.md" for path in ROOT.glob("roles/*/README.md")
     }

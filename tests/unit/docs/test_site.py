@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -48,3 +50,24 @@ def test_every_page_is_there_once(site: ModuleType, tmp_path: Path) -> None:
     written = {str(path.relative_to(tmp_path / "pages")) for path in (tmp_path / "pages").rglob("*.md")}
     assert written == set(known.values())
     assert (tmp_path / "pages/images/ui.png").exists()
+
+
+def test_the_way_through_the_site_has_every_page(site: ModuleType) -> None:
+    def pages(part: object) -> list[str]:
+        if isinstance(part, str):
+            return [part]
+        inside = part.values() if isinstance(part, dict) else part
+        assert not isinstance(inside, str)
+        return [page for each in inside for page in pages(each)]  # type: ignore[attr-defined]
+
+    listed = pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    assert sorted(listed) == sorted(site.pages().values())
+
+
+def test_every_playbook_has_a_page() -> None:
+    """The table of docs/README.md names each, with a page of its own that says more."""
+    rows = (ROOT / "docs/README.md").read_text(encoding="utf-8").splitlines()
+    for playbook in sorted(path.name for path in (ROOT / "playbooks").glob("*.yml")):
+        links = [re.findall(r"\]\(([\w-]+\.md)", row) for row in rows if f"`{playbook}`" in row]
+        assert links, playbook
+        assert any(playbook in (ROOT / "docs" / page).read_text(encoding="utf-8") for page in links[0]), playbook
