@@ -69,6 +69,11 @@ class Command:
     fails: bool = False
 
     @property
+    def name(self) -> str:
+        """Its first line, without what is said of it there."""
+        return self.text.splitlines()[0].partition("  #")[0].strip()
+
+    @property
     def place(self) -> str:
         """Where it stands."""
         return f"{self.page}:{self.line}"
@@ -219,7 +224,7 @@ class Shell:
 
 def check(command: Command, ended: Ended) -> None:
     """Raise PageIsWrong unless what came is what the page says."""
-    first = command.text.splitlines()[0]
+    first = command.name
     if bool(ended.status) != command.fails:
         expected = "an error" if command.fails else "success"
         raise PageIsWrong(
