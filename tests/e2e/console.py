@@ -35,7 +35,8 @@ HERE_DOCUMENT = re.compile(r"<<-?\s*'?(\w+)'?")
 # What is another one each time, and how it is written on both sides before they are compared.
 DIFFERS = (
     (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<run>"),
-    (r"\b\d{8}T\d{6}Z?-[0-9a-f]{12}\b", "<release>"),
+    # Also as the end of a container's name, after an underscore.
+    (r"(?<![0-9A-Za-z])\d{8}T\d{6}Z?-[0-9a-f]{12}\b", "<release>"),
     (r"\b\d{8}T\d{6}Z?\b", "<stamp>"),
     (r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?", "<time>"),
     (r"\b[0-9a-f]{12,64}\b", "<id>"),
