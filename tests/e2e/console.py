@@ -43,6 +43,8 @@ DIFFERS = (
     (r"\b\d+(\.\d+)? ?(ms|s|B|kB|KB|KiB|MB|MiB|GB|GiB)\b", "<amount>"),
     (r"\b\d+\.\d+\.\d+\.\d+\b", "<address>"),
     (r"\b\d+\.\d+\.\d+\b", "<version>"),
+    # A daemon's heartbeat more or less.
+    (r"\b\d+ rows\b", "<some> rows"),
     # How many tasks a play has is nobody's business, whether something was changed or failed is.
     (r"\b(ok|skipped|rescued|ignored)=\d+", r"\1=<some>"),
     # Ansible fills a heading up with stars, Make says where in its file it was, columns move with their content.
