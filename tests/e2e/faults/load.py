@@ -13,7 +13,8 @@ from typing import Any, Self
 
 from lab import machine as lab_machine
 from tests.e2e.faults import database, health
-from tests.e2e.harness import PATIENCE, Machine, wait
+from tests.e2e.harness import Machine, wait
+from tests.webserver import PATIENCE
 
 FINISHED = ("SUCCESS", "FAILURE", "CANCELED")
 _WRITER = Path(__file__).with_name("writer.py")
