@@ -42,6 +42,7 @@ def installed() -> Iterator[Machine]:
     with new_or_given("e2e-faults", power.give_disk) as found:
         _user_code()
         found.play("site.yml", **VARIABLES).ok()
+        found.switch_ticks(True)
         yield found
 
 

@@ -121,7 +121,7 @@ class OldMachine:
         self.machine.ssh(_WIPE.replace("NAME", self.machine.name), timeout=300)
 
     def install_article(self) -> None:
-        """The article's own stack, with real history: runs that the old Dagster has run."""
+        """The article's own stack, with real history: runs and ticks of the old Dagster."""
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
             archive.add(ROOT / "tests" / "bench" / "article", "article")
@@ -129,7 +129,10 @@ class OldMachine:
         self.machine.ssh(f"base64 -d <<'E' | tar -xz -C /srv\n{encoded}\nE")
         self.machine.ssh(_ARTICLE, timeout=300)
         wait(self._loaded, 180, "that the article's stack serves")
+        self.machine.switch_ticks(True)
         self.history()
+        wait(lambda: self.counts()["ticks"] > 0, 120, "a tick")
+        self.machine.switch_ticks(False)
 
     def _loaded(self) -> bool:
         try:
