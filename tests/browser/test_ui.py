@@ -37,7 +37,7 @@ def test_a_runs_events_arrive_live_while_releases_change(tab: Tab, machine: Mach
     tab.see("Started", 5)
     user_code.rollback().ok()
     assert user_code.served().release == before
-    tab.see(re.compile("^Success$"), 120)
+    tab.see(re.compile("^Success$"), 180)
     tab.see("RUN_SUCCESS")
     assert tab.loads == loads, "the page was loaded again"
     assert tab.sockets, "events came through no websocket"
