@@ -15,9 +15,9 @@ version_added: 1.0.0
 author: The dataops.dagster_gce authors
 description:
   - Adds up what each part of Dagster can hold open at the same time and rounds up to the next ten.
-  - "reserved + operations + 3 x (1 + webserver_overflow) + daemon_threads + code_servers x code_server_connections
-    + runs x run_connections"
-  - The webserver keeps one SQLAlchemy pool for each of the three storages; a pool is one connection and its overflow.
+  - "reserved + operations + webservers x 3 x (1 + webserver_overflow) + daemon_threads
+    + code_servers x code_server_connections + runs x run_connections"
+  - A webserver keeps one SQLAlchemy pool for each of the three storages; a pool is one connection and its overflow.
   - Everything else opens a connection for a query and closes it again, so it needs as many as it has threads or
     processes at work.
 positional: _input
@@ -35,6 +35,10 @@ options:
         description: Connections of one run, the run's process and its step processes together.
         type: int
         default: 8
+      webservers:
+        description: Webservers, of which a read-only one may be the second.
+        type: int
+        default: 1
       webserver_overflow:
         description: The webserver's C(--db-pool-max-overflow).
         type: int
@@ -77,6 +81,7 @@ _value:
 
 DEFAULTS: dict[str, int] = {
     "run_connections": 8,
+    "webservers": 1,
     "webserver_overflow": 20,
     "daemon_threads": 20,
     "code_servers": 3,
@@ -110,7 +115,7 @@ def postgres_budget(settings: Mapping[str, Any]) -> int:
     total = (
         value["reserved"]
         + value["operations"]
-        + _STORAGES * (1 + value["webserver_overflow"])
+        + value["webservers"] * _STORAGES * (1 + value["webserver_overflow"])
         + value["daemon_threads"]
         + value["code_servers"] * value["code_server_connections"]
         + value["runs"] * value["run_connections"]

@@ -25,6 +25,8 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils.upgrade_databa
 
 POSTGRES = "dagster-postgres"
 WEBSERVER = "dagster-webserver"
+# A second webserver, where the stack has one (dagster_read_only_webserver); it stops and starts with the first.
+READ_ONLY = "dagster-webserver-read-only"
 DAEMON = "dagster-daemon"
 PROXY = "dagster-engine-proxy"
 
@@ -274,7 +276,8 @@ def _recreated(plan: Plan) -> list[str]:
     found = [POSTGRES] if plan.postgres_changes or plan.postgres.image != plan.new_postgres.image else []
     if plan.dagster_changes and docker_cli.inspect("container", PROXY) is not None:
         found.append(PROXY)
-    return [*found, WEBSERVER, DAEMON]
+    read_only = [READ_ONLY] if docker_cli.inspect("container", READ_ONLY) is not None else []
+    return [*found, WEBSERVER, *read_only, DAEMON]
 
 
 def _refuse(plan: Plan, known: tuple[str, ...]) -> None:

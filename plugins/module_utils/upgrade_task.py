@@ -28,6 +28,7 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils.upgrade_databa
 )
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.upgrade_plan import (
     POSTGRES,
+    READ_ONLY,
     WEBSERVER,
     Plan,
     UpgradeError,
@@ -118,7 +119,7 @@ class Task:
         return Server(POSTGRES, superuser(POSTGRES))
 
     def _stop(self, *names: str) -> None:
-        for name in names:
+        for name in [*names, *([READ_ONLY] if WEBSERVER in names else [])]:
             found = docker_cli.inspect("container", name)
             if found and found["State"]["Status"] not in ("exited", "created", "dead"):
                 self._say(f"stopping {name}")

@@ -27,6 +27,8 @@ class Stack:
     root: str = "/opt/dagster"
     webserver_url: str = "http://127.0.0.1:3000"
     webserver_container: str = "dagster-webserver"
+    # Only where dagster_read_only_webserver asks for it.
+    read_only_container: str = "dagster-webserver-read-only"
     daemon_container: str = "dagster-daemon"
     postgres_container: str = "dagster-postgres"
     location: str = "dagster_core"

@@ -42,7 +42,7 @@ print(f"ended {ended}")
 def stop() -> None:
     """Stop whoever writes to the database: daemon, webserver, run containers."""
     stack = config.stack()
-    docker_cli.run(["stop", "--time", "20", stack.daemon_container, stack.webserver_container], timeout=120)
+    docker_cli.run(["stop", "--time", "20", stack.daemon_container, *_webservers()], timeout=120)
     listed = docker_cli.run(["ps", "--quiet", "--filter", f"label={_RUN_LABEL}"])
     if listed.stdout.split():
         # Their runs are not in the database any more that they would report to.
@@ -56,7 +56,13 @@ def stop() -> None:
 def start() -> None:
     """Start what `stop` has stopped."""
     stack = config.stack()
-    docker_cli.run(["start", stack.webserver_container, stack.daemon_container], timeout=120)
+    docker_cli.run(["start", *_webservers(), stack.daemon_container], timeout=120)
+
+
+def _webservers() -> list[str]:
+    stack = config.stack()
+    there = docker_cli.inspect("container", stack.read_only_container) is not None
+    return [stack.webserver_container, *([stack.read_only_container] if there else [])]
 
 
 def migrate(manifest: Manifest, before: str) -> None:

@@ -47,7 +47,11 @@ def judge(look: watch_look.Look, memory: Memory, settings: Settings) -> tuple[li
     for name, why in (
         (stack.daemon_container, _daemon(look, memory, settings)),
         (stack.webserver_container, _webserver(look, memory, settings)),
-        (settings.engine_proxy, _proxy(look, memory, settings)),
+        (settings.engine_proxy, _unhealthy(settings.engine_proxy, "no run can be launched", look, memory, settings)),
+        (
+            stack.read_only_container,
+            _unhealthy(stack.read_only_container, "nobody reads through it", look, memory, settings),
+        ),
     ):
         if why and name not in troubled:
             repairs.append(Repair(RESTART, name, why, hangs=True))
@@ -150,14 +154,14 @@ def _webserver(look: watch_look.Look, memory: Memory, settings: Settings) -> str
     )
 
 
-def _proxy(look: watch_look.Look, memory: Memory, settings: Settings) -> str:
-    """Why the engine proxy has to be restarted: without it no run is launched."""
-    found = look.containers.get(settings.engine_proxy) if settings.engine_proxy else None
+def _unhealthy(name: str, so: str, look: watch_look.Look, memory: Memory, settings: Settings) -> str:
+    """Why a container has to be restarted of which its health check says all; ``so`` follows from its silence."""
+    found = look.containers.get(name) if name else None
     if not _steady(found, memory, settings) or found is None or found.health != "unhealthy" or look.starved:
         return ""
     # Its health check has failed three times already.
     seen = memory.seen(f"silent {found.name}", "unhealthy", settings.agree_seconds)
-    return "its health check fails, so no run can be launched" if seen else ""
+    return f"its health check fails, so {so}" if seen else ""
 
 
 def _postgres(found: watch_look.Container | None, memory: Memory, settings: Settings) -> list[jobs.Problem]:

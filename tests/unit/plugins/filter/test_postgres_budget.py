@@ -25,6 +25,7 @@ def test_the_default_queue() -> None:
         ({"runs": 25}, 320),
         ({"runs": "5"}, 160),
         ({"runs": 5, "webserver_overflow": 0}, 100),
+        ({"runs": 5, "webservers": 2}, 220),
         ({"runs": 5, "run_connections": 20}, 220),
         ({"runs": 5, "code_servers": 10}, 190),
         ({"runs": 5, "daemon_threads": 29}, 160),
