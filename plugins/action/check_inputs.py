@@ -70,13 +70,13 @@ class ActionModule(ActionBase):
         return result
 
     def _check(self, name: str, spec: dict[str, t.Any]) -> list[str]:
-        secret = bool(spec.get("secret", False)) or spec["rule"] == "service_account"
+        secret = bool(spec.get("secret", False)) or spec["rule"] in inputs.SECRET_RULES
         spec = dict(spec)
-        if "project_variable" in spec:
+        for option in [each for each in spec if each.endswith("_variable")]:
             try:
-                spec["project"] = str(self._value(spec.pop("project_variable"), secret=False) or "")
+                spec[option.removesuffix("_variable")] = str(self._value(spec.pop(option), secret=False) or "")
             except Unreadable:
-                spec["project"] = ""  # the check of that variable says it
+                spec[option.removesuffix("_variable")] = ""  # the check of that variable says it
         try:
             value = self._value(name, secret)
             if spec["rule"] == "service_account" and isinstance(value, str) and value:

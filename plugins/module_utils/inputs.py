@@ -14,7 +14,11 @@ import typing as t
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from ansible_collections.dataops.dagster_gce.plugins.module_utils import image_reference, inputs_service_account
+from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
+    image_reference,
+    inputs_certificate,
+    inputs_service_account,
+)
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.inputs_postgres import QUOTED_WORDS, TAKEN_NAMES
 
 
@@ -205,6 +209,32 @@ def _service_account(value: t.Any, options: Options) -> Problem | None:
     return Problem(found=problem[0], expected=problem[1]) if problem else None
 
 
+def _of(found: tuple[str, str] | None) -> Problem | None:
+    return Problem(found=found[0], expected=found[1]) if found else None
+
+
+def _certificate(value: t.Any, options: Options) -> Problem | None:
+    return _of(inputs_certificate.check_certificate(value, options.get("name") or ""))
+
+
+def _private_key(value: t.Any, options: Options) -> Problem | None:
+    return _of(inputs_certificate.check_key(value, options.get("certificate")))
+
+
+def _passwords(value: t.Any, options: Options) -> Problem | None:
+    return _of(inputs_certificate.check_passwords(value))
+
+
+def _host_name(value: t.Any, options: Options) -> Problem | None:
+    expected = "a host name such as dagster.example.com, without scheme, port or path"
+    label = r"(?!-)[a-z0-9-]{1,63}(?<!-)"
+    if isinstance(value, str) and len(value) <= 253 and re.fullmatch(rf"{label}(\.{label})+", value):
+        if not value.rpartition(".")[2].isdigit():
+            return None
+        return Problem(expected, remark="an address, for which no certificate is issued")
+    return Problem(expected)
+
+
 def _mapping(value: t.Any, options: Options) -> Problem | None:
     if isinstance(value, dict) and (value or not options.get("nonempty")):
         return None
@@ -280,23 +310,29 @@ RULES: dict[str, tuple[Rule, frozenset[str], frozenset[str]]] = {
     "absolute_path": (_absolute_path, frozenset(), frozenset()),
     "boolean": (_boolean, frozenset(), frozenset()),
     "cidr": (_cidr, frozenset(), frozenset(("longest",))),
+    "certificate": (_certificate, frozenset(), frozenset(("name", "name_variable"))),
     "choice": (_choice, frozenset(("choices",)), frozenset()),
     "dotenv_value": (_dotenv_value, frozenset(), frozenset()),
     "duration_seconds": (_duration_seconds, frozenset(), frozenset(("min", "max"))),
     "google_name": (_google_name, frozenset(), frozenset(("shortest", "longest"))),
+    "host_name": (_host_name, frozenset(), frozenset()),
     "image_reference": (_image_reference, frozenset(), frozenset()),
     "list": (_list, frozenset(), frozenset(("elements", "nonempty", "pattern", "expected"))),
     "mapping": (_mapping, frozenset(), frozenset(("nonempty",))),
     "nonempty": (_nonempty, frozenset(), frozenset()),
+    "passwords": (_passwords, frozenset(), frozenset()),
     "port": (_port, frozenset(), frozenset(("min", "max"))),
     "positive_integer": (_positive_integer, frozenset(), frozenset(("min", "max"))),
     "postgres_identifier": (_postgres_identifier, frozenset(), frozenset()),
+    "private_key": (_private_key, frozenset(), frozenset(("certificate", "certificate_variable"))),
     "regex": (_regex, frozenset(("pattern",)), frozenset(("expected",))),
     "service_account": (_service_account, frozenset(), frozenset(("project", "project_variable"))),
     "size": (_size, frozenset(), frozenset(("min", "max"))),
     "uid": (_uid, frozenset(), frozenset(("min", "max"))),
     "url": (_url, frozenset(), frozenset(("schemes",))),
 }
+# Whose values are never shown, whatever the check says.
+SECRET_RULES = frozenset(("passwords", "private_key", "service_account"))
 COMMON_OPTIONS = frozenset(("rule", "required", "secret", "hint"))
 
 
@@ -321,7 +357,7 @@ def check(name: str, value: t.Any, spec: dict[str, t.Any]) -> str | None:
     :returns: the error, ``<variable>: found <what>; expected <what>``, or None.
     """
     rule, _must, _may = RULES[spec["rule"]]
-    secret = bool(spec.get("secret", False)) or spec["rule"] == "service_account"
+    secret = bool(spec.get("secret", False)) or spec["rule"] in SECRET_RULES
     options = Options(secret, {key: item for key, item in spec.items() if key not in COMMON_OPTIONS})
     empty = value is None or (isinstance(value, str) and not value)
     if empty and not spec.get("required", True):

@@ -38,17 +38,23 @@ notes:
   - "C(absolute_path): a path from the root, other than the root itself, without C(..)."
   - "C(boolean): true, false or one of Ansible's words for them."
   - "C(cidr): an IPv4 range whose address is its first, with a prefix of at most C(longest) (32)."
+  - "C(certificate): a chain of certificates as PEM text that is valid today, for the host name in the variable that
+    C(name_variable) names."
   - "C(choice): one of the list C(choices)."
   - "C(dotenv_value): a text without line end or NUL, so that it fits on a line of a .env file."
   - "C(duration_seconds): a whole number from C(min) (0) to C(max)."
   - "C(google_name): a name of C(shortest) (1) to C(longest) (63) characters, as Google Cloud takes them."
+  - "C(host_name): a host name with a dot in it, and no address."
   - "C(image_reference): an image with a tag other than V(latest), or with a digest."
   - "C(list): a list, with C(elements) one of V(text), V(mapping), V(integer), and not empty if C(nonempty)."
   - "C(mapping): a mapping, not empty if C(nonempty)."
   - "C(nonempty): anything but nothing."
+  - "C(passwords): a mapping from users to passwords that are not weak. Always secret."
   - "C(port): an integer from C(min) (1) to C(max) (65535)."
   - "C(positive_integer): an integer from C(min) (1) to C(max)."
   - "C(postgres_identifier): a name that PostgreSQL 17 takes without quotes."
+  - "C(private_key): the key of the certificate in the variable that C(certificate_variable) names, as PEM text without
+    a password. Always secret."
   - "C(regex): a text that C(pattern) matches from its first to its last character; C(expected) words the error."
   - "C(service_account): the JSON key of a Google service account, as text, as mapping, or as the name of a file on the
     controller. The variable that C(project_variable) names holds the project it has to belong to, if it is not empty.

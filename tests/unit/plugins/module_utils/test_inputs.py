@@ -16,17 +16,26 @@ from cryptography.hazmat.primitives.serialization import (
 
 from ansible_collections.dataops.dagster_gce.plugins.module_utils import inputs
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.inputs_postgres import QUOTED_WORDS
+from tests.certificates import certificate
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
+
+CERTIFICATE, OTHER = certificate("dagster.test", "*.dagster.test"), certificate("other.test")
+EXPIRED = certificate("dagster.test", days=-1)
+LOCKED = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+    Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"locked")
+)
 
 GOOD: dict[str, tuple[dict[str, Any], list[Any]]] = {
     "absolute_path": ({}, ["/opt/dagster", "/a b/ü", "/opt//dagster/"]),
     "boolean": ({}, [True, False, "true", "No", "1"]),
+    "certificate": ({"name": "ui.dagster.test"}, [CERTIFICATE.chain, CERTIFICATE.chain.replace("\n", "\r\n")]),
     "cidr": ({"longest": 29}, ["10.20.0.0/24", "0.0.0.0/0", "10.0.0.8/29"]),
     "choice": ({"choices": ["docker", "distro", 13]}, ["docker", 13]),
     "dotenv_value": ({}, ["x", "a$b#c'\"d\\ e", " ", "pässwörd", "{{ not }}", "\t"]),
     "duration_seconds": ({"max": 600}, [0, "0", 600]),
     "google_name": ({"shortest": 2, "longest": 8}, ["ab", "a-1", "dagster1"]),
+    "host_name": ({}, ["dagster.example.com", "a.b", "xn--bcher-kva.example", "1.example", "a" * 63 + ".test"]),
     "image_reference": (
         {},
         [
@@ -42,9 +51,11 @@ GOOD: dict[str, tuple[dict[str, Any], list[Any]]] = {
     "list": ({"elements": "text", "pattern": "[a-z]+"}, [[], ["a"]]),
     "mapping": ({}, [{}, {"a": 1}]),
     "nonempty": ({}, ["x", 0, False, [0], {"a": None}]),
+    "passwords": ({}, [{"ada": "correct horse battery"}, {"a.b+c@d.test": "x" * 8 + "ünïc", "bob": "0123456789ab"}]),
     "port": ({}, [1, 65535, "3000"]),
     "positive_integer": ({"max": 10}, [1, "10"]),
     "postgres_identifier": ({}, ["dagster", "_x1", "a" * 63, "name", "data"]),
+    "private_key": ({"certificate": CERTIFICATE.chain}, [CERTIFICATE.key]),
     "regex": ({"pattern": "[a-z]+"}, ["abc"]),
     "size": ({"min": "64m", "max": "2g"}, ["64m", "2048MB", "1.5GiB", "2g", 67108864]),
     "uid": ({}, [0, 10001, "10001"]),
@@ -58,12 +69,54 @@ BAD: dict[str, tuple[dict[str, Any], list[Any]]] = {
         {"longest": 29},
         ["10.20.0.1/24", "10.20.0.0", "10.20.0.0/30", "10.20.0.0/255.255.255.0", "10.20/16", "fd00::/64", 10, None, ""],
     ),
+    "certificate": (
+        {"name": "dagster.test"},
+        [
+            *(
+                "",
+                "dagster.pem",
+                "/etc/ssl/dagster.pem",
+                "-----BEGIN CERTIFICATE-----\nCANARY\n-----END CERTIFICATE-----",
+            ),
+            *(OTHER.chain, EXPIRED.chain, certificate("dagster.test", days=-29).chain, CERTIFICATE.key),
+            *(CERTIFICATE.key + CERTIFICATE.chain, CERTIFICATE.chain + OTHER.chain, CERTIFICATE.authority),
+            *(1, None, ["a"], b"x"),
+        ],
+    ),
     "choice": ({"choices": ["docker", "distro"]}, ["Docker", "", True, None, ["docker"], "docker "]),
     "dotenv_value": ({}, ["a\nb", "a\rb", "a\0b", 123, True, 1.5, ["a"], {"a": 1}, "\ud800", "", None]),
     "duration_seconds": ({"max": 600}, [-1, 601, 1.5, "5s", True]),
     "google_name": (
         {"shortest": 2, "longest": 8},
         ["a", "dagster12", "Dagster", "1a", "a-", "-a", "a_b", "a.b", "ab\n", "é1", "", None, 12, ["ab"]],
+    ),
+    "host_name": (
+        {},
+        [
+            *(
+                "",
+                "dagster",
+                "https://dagster.test",
+                "dagster.test:443",
+                "dagster.test/",
+                "a..b",
+                ".a.b",
+                "a.b.",
+                "-a.b",
+            ),
+            *(
+                "a-.b",
+                "a_b.test",
+                "Dagster.Test",
+                "*.dagster.test",
+                "192.0.2.1",
+                "::1",
+                "a b.test",
+                "a.test\n",
+                "bücher.test",
+            ),
+            *("a" * 64 + ".test", "a." * 127 + "bc", "x;y.test", 1, None, ["a.b"]),
+        ],
     ),
     "image_reference": (
         {},
@@ -105,6 +158,16 @@ BAD: dict[str, tuple[dict[str, Any], list[Any]]] = {
     ),
     "mapping": ({"nonempty": True}, [{}, [], "a: 1", None]),
     "nonempty": ({}, ["", " ", "\n", [], {}, None]),
+    "passwords": (
+        {},
+        [
+            *({}, [], "ada: x", None, {"": "correct horse battery"}, {"a b": "correct horse battery"}),
+            *({"ada": ""}, {"ada": " " * 20}, {"ada": "short"}, {"ada": "elevenchars"}, {"ada": "aaaaaaaaaaaaaaaa"}),
+            *({"ada": None}, {"ada": 123456789012}, {"ada": "line\nbreak in it"}, {"ada": "x\0y correct horse"}),
+            *({"ada": "0123456789" * 8}, {"lovelace": "my-Lovelace-123"}, {"a:b": "correct horse battery"}),
+            *({"ada": "correct horse battery", "bob": "weak"}, {"a\r\nb": "correct horse battery"}),
+        ],
+    ),
     "port": ({}, [0, 65536, "-1", "80/tcp", "", True, 80.0, "٣", "1" * 30]),
     "positive_integer": ({"max": 10}, [0, 11, "1.0", " 1", "1e3", True, None, []]),
     "postgres_identifier": (
@@ -125,6 +188,13 @@ BAD: dict[str, tuple[dict[str, Any], list[Any]]] = {
             "ä",
             5,
             "a\n",
+        ],
+    ),
+    "private_key": (
+        {"certificate": CERTIFICATE.chain},
+        [
+            *("", "key.pem", OTHER.key, CERTIFICATE.chain, LOCKED.decode(), CERTIFICATE.key.replace("M", "N", 1)),
+            *("-----BEGIN PRIVATE KEY-----\nCANARY\n-----END PRIVATE KEY-----", None, 1, ["a"]),
         ],
     ),
     "regex": ({"pattern": "[a-z]+"}, ["abc\n", "1", None, True]),
