@@ -119,6 +119,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.dataops.dagster_gce.plugins.module_utils import files, hardening
+from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import gateway_place
 
 UPGRADE_TIMERS = ("apt-daily.timer", "apt-daily-upgrade.timer")
 
@@ -201,7 +202,9 @@ class Hardening:
                 )
         if part.name == "firewall" and not (lacks_packages and self.module.check_mode):
             self.machine.check_rules(hardening.stamped(self.rules))
-            others = self.machine.listeners(self.open) if self.module.params["closes_ports"] else []
+            # A gateway that this play is about to take away is no surprise.
+            gateway = [int(port) for port in gateway_place.state().get("ports", [])]
+            others = self.machine.listeners([*self.open, *gateway]) if self.module.params["closes_ports"] else []
             if others:
                 raise hardening.HardeningError(
                     f"host_hardening_open_ports: found {', '.join(others)}, which the firewall would close; expected "
