@@ -23,7 +23,13 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
     workspace,
 )
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import config as operations_config
-from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import health, jobs, safety, watch_actions
+from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import (
+    gateway_place,
+    health,
+    jobs,
+    safety,
+    watch_actions,
+)
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.jobs import CRITICAL, WARNING, Problem
 
 
@@ -69,6 +75,7 @@ def gather(task: deployment.Deployment, deploys: int) -> dict[str, Any]:
     problems.add(health.of_units())
     problems.add(safety.of_rotation(task.options.root))
     problems.add(safety.of_reboot())
+    problems.add(gateway_place.of_certificate())
     state["problems"] = [asdict(each) for each in health.unique(problems.found)]
     return state
 

@@ -50,6 +50,11 @@ sha256:
   description: Checksum of the command.
   returned: success
   type: str
+parts:
+  description: Which parts have left something in the folder of settings, such as C(watch).
+  returned: success
+  type: list
+  elements: str
 """
 
 import base64
@@ -103,7 +108,13 @@ class Command:
                 self._settings()
         except OSError as error:
             self.module.fail_json(msg=f"cannot write {error.filename or self.path}: {error.strerror}")
-        self.module.exit_json(changed=bool(self.diff), diff=self.diff, sha256=sha256 or "")
+        self.module.exit_json(changed=bool(self.diff), diff=self.diff, sha256=sha256 or "", parts=self.parts())
+
+    def parts(self) -> list[str]:
+        """The parts that have left something in the folder of settings."""
+        with contextlib.suppress(FileNotFoundError):
+            return sorted({name.removesuffix(".json") for name in os.listdir(config.FOLDER)})
+        return []
 
     def _command_differs(self, sha256: str) -> bool:
         found = files.read(self.path)

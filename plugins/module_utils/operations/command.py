@@ -23,6 +23,7 @@ COMMANDS = {
     "upkeep": ("upkeep", "remove what is old, by policy"),
     "backup": ("backup", "take a backup; list and verify backups"),
     "restore": ("restore", "bring a backup back"),
+    "gateway": ("gateway", "tell the gateway's nginx who may in; a service of its own runs it"),
     "drill": ("drill", "restore the newest backup into a throw-away container and prove it"),
 }
 
