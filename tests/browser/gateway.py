@@ -61,6 +61,8 @@ class Gateway:
             "dagster_gateway_users": PASSWORDS,
             "dagster_gateway_read_only_users": [READER],
             "dagster_read_only_webserver": True,
+            # Three processes that import Dagster at once, on a machine that others use, too.
+            "dagster_stack_wait_timeout": 600,
         }
 
     def role(self, *arguments: str, **variables: Any) -> Played:
