@@ -38,6 +38,9 @@ DEFAULT_SITE = "/etc/nginx/sites-enabled/default"
 DEFAULT_TARGET = "/etc/nginx/sites-available/default"
 POLICY = "/usr/sbin/policy-rc.d"
 
+RENEWAL = "certbot.timer"
+# For an authority that only a company trusts: the timer's certbot has to know it, too.
+RENEWAL_DROP_IN = "/etc/systemd/system/certbot.service.d/dagster-gateway.conf"
 ACME_NAME = "dagster-gateway"
 ACME_FOLDER = "/var/lib/dagster-gce/acme"
 ACME_LIVE = f"/etc/letsencrypt/live/{ACME_NAME}"
@@ -134,7 +137,9 @@ class Machine(hardening.Machine):
         command = [
             "certbot", "certonly", "--non-interactive", "--agree-tos", "--webroot", "--webroot-path", ACME_FOLDER,
             "--domain", acme.name, "--cert-name", ACME_NAME, "--server", acme.directory, *contact,
-            "--deploy-hook", "systemctl reload nginx.service", "--keep-until-expiring", "--quiet",
+            "--deploy-hook", "systemctl reload nginx.service", "--renew-with-new-domains", "--quiet",
+            # One that is there is another name's, or another authority's.
+            "--force-renewal" if os.path.exists(ACME_LIVE) else "--keep-until-expiring",
         ]  # fmt: skip
         environment = {**os.environ, **({"REQUESTS_CA_BUNDLE": acme.ca_file} if acme.ca_file else {})}
         done = subprocess.run(command, text=True, capture_output=True, check=False, timeout=300, env=environment)

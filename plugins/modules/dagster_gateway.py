@@ -181,24 +181,31 @@ class Gateway:
         welcome = os.path.islink(gateway.DEFAULT_SITE) or ("nginx" in missing and self.module.check_mode)
         if welcome:
             self.note(gateway.DEFAULT_SITE, "the distribution's welcome page\n", "")
-        first = bool(self.given["acme"]) and not os.path.exists(gateway.ACME_LIVE)
+        acme = self.given["acme"]
+        same = (known.get("acme"), known.get("name")) == ((acme or {}).get("directory", ""), self.given["name"])
+        first = bool(acme) and not (same and os.path.exists(gateway.ACME_LIVE))
         if first:
-            self.note("certificate", "", f"from {self.given['acme']['directory']}\n")
+            self.note("certificate", "", f"from {acme['directory']}\n")
+        renews = not acme or ("certbot" not in missing and self.machine.enabled(gateway.RENEWAL))
+        if not renews:
+            self.note(gateway.RENEWAL, "not started, or not enabled\n", "enabled and started\n")
         idle = "nginx" in missing or not self.machine.enabled(gateway.NGINX)
         if idle:
             self.note(gateway.NGINX, "not started, or not enabled\n", "enabled and started\n")
         if self.diffs and not self.module.check_mode:
             self._apply(wanted, differing, first, idle)
+            if not renews:
+                self.machine.systemctl("enable", "--now", gateway.RENEWAL)
 
     def _wanted(self, known: dict[str, Any], fresh: bool) -> dict[str, tuple[bytes, files.Owner]]:
         acme = self.given["acme"]
         state = {
             "name": self.given["name"],
             "ports": [self.given["port"], self.given["http_port"]],
-            "acme": bool(acme),
+            "acme": acme["directory"] if acme else "",
             "certificate": f"{gateway.ACME_LIVE}/fullchain.pem" if acme else gateway.CERTIFICATE,
-            # For the way back: whether nginx and its welcome page were there before the gateway.
-            "installed": known.get("installed", fresh),
+            # For the way back: whether nginx ran before the gateway came, and whether with its welcome page.
+            "ran": known.get("ran", not fresh and self.machine.enabled(gateway.NGINX)),
             "welcome": known.get("welcome", os.path.islink(gateway.DEFAULT_SITE) and not fresh),
         }
         wanted = {
@@ -208,6 +215,9 @@ class Gateway:
             gateway.LOGIN: (self._login(), ROOT_ONLY),
             gateway.STATE: ((json.dumps(state, indent=1, sort_keys=True) + "\n").encode(), READABLE),
         }
+        if acme and acme["ca_file"]:
+            text = f"# Ansible managed\n[Service]\nEnvironment=REQUESTS_CA_BUNDLE={acme['ca_file']}\n"
+            wanted[gateway.RENEWAL_DROP_IN] = (text.encode(), READABLE)
         if not acme:
             wanted[gateway.CERTIFICATE] = (self.given["certificate"].strip().encode() + b"\n", READABLE)
             wanted[gateway.KEY] = (self.given["key"].strip().encode() + b"\n", ROOT_ONLY)
@@ -232,7 +242,7 @@ class Gateway:
         link = os.readlink(gateway.DEFAULT_SITE) if os.path.islink(gateway.DEFAULT_SITE) else ""
         files.make_folder(os.path.dirname(gateway.FOLDER), files.Owner(0, 0, 0o755))
         files.make_folder(gateway.FOLDER, FOLDER)
-        for path in (gateway.DROP_IN, gateway.TOP, gateway.SITE):
+        for path in wanted:
             if not os.path.isdir(os.path.dirname(path)):
                 files.make_folder(os.path.dirname(path), files.Owner(0, 0, 0o755))
         try:
@@ -256,8 +266,12 @@ class Gateway:
                 # It serves what was taken back.
                 self.machine.succeeds("systemctl", "stop" if idle else "reload", gateway.NGINX)
             raise
+        # What the other kind of certificate has left.
         if not self.given["acme"]:
             self.machine.forget_certificate()
+        for path in {gateway.CERTIFICATE, gateway.KEY, gateway.RENEWAL_DROP_IN} - wanted.keys():
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
         self._serve(idle and not first)
 
     def _serve(self, idle: bool) -> None:
@@ -271,7 +285,8 @@ class Gateway:
     def absent(self) -> None:
         """Remove what `present` has put there."""
         known = gateway.state()
-        there = [path for path in (gateway.SITE, gateway.TOP, gateway.DROP_IN) if os.path.lexists(path)]
+        ours = (gateway.SITE, gateway.TOP, gateway.DROP_IN, gateway.RENEWAL_DROP_IN)
+        there = [path for path in ours if os.path.lexists(path)]
         for path in there:
             self.note(path, _text(files.read(path)), "")
         if os.path.isdir(gateway.FOLDER):
@@ -280,16 +295,17 @@ class Gateway:
             return
         for path in there:
             os.unlink(path)
-        with contextlib.suppress(OSError):
-            os.rmdir(os.path.dirname(gateway.DROP_IN))
+        for path in (gateway.DROP_IN, gateway.RENEWAL_DROP_IN):
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.dirname(path))
         if known.get("welcome") and not os.path.lexists(gateway.DEFAULT_SITE):
             os.symlink(gateway.DEFAULT_TARGET, gateway.DEFAULT_SITE)
         if shutil.which("nginx"):
             self.machine.systemctl("daemon-reload")
-            if known.get("installed", True) and not self.machine.serves_others():
-                self.machine.systemctl("disable", "--now", gateway.NGINX)
-            else:
+            if known.get("ran") or self.machine.serves_others():
                 self.machine.systemctl("reload-or-restart", gateway.NGINX)
+            else:
+                self.machine.systemctl("disable", "--now", gateway.NGINX)
         self.machine.forget_certificate()
         shutil.rmtree(gateway.FOLDER, ignore_errors=True)
 

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 from lab.shell import apt_install, run
+from tests.browser.gateway import FILES, Gateway
 from tests.e2e.harness import ROOT, Machine, with_load_fixture
 from tests.e2e.redeploy.user_code import UserCode
 
@@ -35,6 +36,23 @@ def user_code(machine: Machine) -> UserCode:
     return UserCode(machine)
 
 
+@pytest.fixture(scope="session")
+def gateway(machine: Machine) -> Iterator[Gateway]:
+    """The gateway, made by `site.yml`; gone afterwards, if the last test has not seen to it."""
+    found = Gateway(machine)
+    bare = machine.ssh(FILES)
+    checked = found.role("--check", "--diff").ok()
+    assert checked.changed > 0
+    assert bare == machine.ssh(FILES), "check mode has changed the machine"
+    played = machine.play("site.yml", "-v", "--diff", **found.variables).ok()
+    for output in (checked.output, played.output):
+        assert "canary" not in output
+        assert found.certificate.key.splitlines()[1] not in output
+    yield found
+    if "gateway" in machine.ssh(FILES):
+        machine.play("site.yml").ok()
+
+
 def chromium() -> str:
     """The browser's program, installed if there is none."""
     for attempt in range(2):
@@ -48,12 +66,18 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def playwright() -> Iterator[Playwright]:
+    """What drives the browsers, of which there may be several."""
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Playwright) -> Iterator[Browser]:
     """Chromium without a window. Its sandbox needs what containers and CI do not give; only our own UI is opened."""
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-        yield opened
-        opened.close()
+    opened = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+    yield opened
+    opened.close()
 
 
 class Tab:

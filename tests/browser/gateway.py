@@ -19,6 +19,8 @@ from tests.certificates import Certificate, certificate
 from tests.e2e.harness import ROOT, Machine, Played
 
 NAME = "dagster.test"
+# What a gateway has on the machine.
+FILES = "find /etc /usr/local /var/lib/dagster-gce -xdev -path '*gateway*' 2>/dev/null | sort"
 EDITOR, READER = "ada", "bob"
 PASSWORDS = {EDITOR: "canary-horse-battery", READER: "canary-staple-battery"}
 

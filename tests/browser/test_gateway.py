@@ -1,6 +1,6 @@
 """The UI behind a name: what a browser does with a login, and that there is nothing to read without one.
 
-One machine for all of it, in this order: no gateway, a gateway, the gateway taken away.
+With test_gateway_logins.py, which comes after it, on one machine: no gateway, a gateway, the gateway taken away.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Playwright
 
 from tests.browser.conftest import SHOTS, SIZE, Tab, chromium
 from tests.browser.gateway import EDITOR, NAME, PASSWORDS, READER, Gateway
@@ -21,7 +21,6 @@ from tests.certificates import certificate
 from tests.e2e.harness import Machine, wait
 from tests.e2e.redeploy.user_code import UserCode
 
-FILES = "find /etc /usr/local /var/lib/dagster-gce -xdev -path '*gateway*' 2>/dev/null | sort"
 WEBSOCKET = {
     "Connection": "Upgrade",
     "Upgrade": "websocket",
@@ -34,36 +33,18 @@ MUTATION = "mutation { reloadWorkspace { __typename } }"
 
 
 @pytest.fixture(scope="module")
-def gateway(machine: Machine) -> Iterator[Gateway]:
-    """The gateway, made by `site.yml`; gone afterwards, if the last test has not seen to it."""
-    found = Gateway(machine)
-    bare = machine.ssh(FILES)
-    checked = found.role("--check", "--diff").ok()
-    assert checked.changed > 0
-    assert bare == machine.ssh(FILES), "check mode has changed the machine"
-    played = machine.play("site.yml", "-v", "--diff", **found.variables).ok()
-    for output in (checked.output, played.output):
-        assert "canary" not in output
-        assert found.certificate.key.splitlines()[1] not in output
-    yield found
-    if "gateway" in machine.ssh(FILES):
-        machine.play("site.yml").ok()
-
-
-@pytest.fixture(scope="module")
-def gateway_browser(gateway: Gateway) -> Iterator[Browser]:
+def gateway_browser(playwright: Playwright, gateway: Gateway) -> Iterator[Browser]:
     """Chromium that finds the name and takes the one certificate for it."""
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(
-            executable_path=chromium(),
-            args=[
-                "--no-sandbox",
-                f"--host-resolver-rules=MAP {NAME} {gateway.address}",
-                f"--ignore-certificate-errors-spki-list={gateway.fingerprint()}",
-            ],
-        )
-        yield opened
-        opened.close()
+    opened = playwright.chromium.launch(
+        executable_path=chromium(),
+        args=[
+            "--no-sandbox",
+            f"--host-resolver-rules=MAP {NAME} {gateway.address}",
+            f"--ignore-certificate-errors-spki-list={gateway.fingerprint()}",
+        ],
+    )
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
@@ -442,14 +423,3 @@ def test_what_nginx_refuses_is_taken_back(gateway: Gateway, machine: Machine) ->
         assert gateway.ask("/server_info", user=EDITOR).status == 200
     finally:
         machine.ssh("rm /etc/nginx/conf.d/zz-somebody.conf")
-
-
-def test_switched_off_it_leaves_nothing(gateway: Gateway, machine: Machine) -> None:
-    played = machine.play("site.yml", "--diff").ok()
-    assert played.changed > 0
-    assert machine.ssh(FILES) == ""
-    assert machine.ssh("docker ps -aq --filter name=read-only") == ""
-    listening = {line.split()[3].rpartition(":")[2] for line in machine.ssh("ss -Hlnt").splitlines()}
-    assert not listening & {"80", "443", "3001"}
-    assert machine.ssh("systemctl is-enabled nginx || true").strip() == "disabled"
-    assert "443" not in machine.ssh("nft list chain inet dagster_gce input")

@@ -112,6 +112,15 @@ def test_an_engine_proxy_that_hangs_is_restarted(time: Time) -> None:
     assert given[-1] == [("restart", "dagster-engine-proxy")]
 
 
+def test_a_read_only_webserver_that_hangs_is_restarted(time: Time) -> None:
+    """It is part of the stack where there is one; settings do not name it."""
+    found = look(container("dagster-webserver-read-only", health="unhealthy"))
+    given = time.looks(7, judged(found))
+    assert given[:5] == [[]] * 5
+    assert given[-1] == [("restart", "dagster-webserver-read-only")]
+    assert time.looks(7, judged(look(container("dagster-webserver-read-only", health="healthy")))) == [[]] * 7
+
+
 def test_postgres_that_hangs_is_a_problem_and_never_restarted(time: Time) -> None:
     found = look(container("dagster-postgres", health="unhealthy"))
     given = time.looks(20, lambda memory: watch_services.judge(found, memory, SETTINGS))
