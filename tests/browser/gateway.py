@@ -134,7 +134,8 @@ def _exchange(connection: socket.socket, path: str, method: str, headers: Mappin
     first, *others = text.decode("latin-1").split("\r\n")
     found = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in others)}
     status = int(first.split()[1])
-    # After a switch of protocols the connection stays open.
-    while status != 101 and (piece := connection.recv(65536)):
+    # After a switch of protocols the connection stays open, and where a test asks for another one than `close`.
+    length = 0 if status == 101 or method == "HEAD" else int(found.get("content-length", 1 << 40))
+    while len(rest) < length and (piece := connection.recv(65536)):
         rest += piece
     return Answer(status, found, rest)
