@@ -21,6 +21,8 @@ from tests.e2e.harness import ROOT, Machine, Played
 NAME = "dagster.test"
 # What a gateway has on the machine.
 FILES = "find /etc /usr/local /var/lib/dagster-gce -xdev -path '*gateway*' 2>/dev/null | sort"
+# Seconds for an answer; a busy machine takes its time.
+PATIENCE = 150
 EDITOR, READER = "ada", "bob"
 PASSWORDS = {EDITOR: "canary-horse-battery", READER: "canary-staple-battery"}
 
@@ -83,7 +85,7 @@ class Gateway:
 
     def connect(self, name: str = NAME, context: ssl.SSLContext | None = None) -> ssl.SSLSocket:
         """A connection to the gateway's HTTPS port."""
-        plain = socket.create_connection((self.address, 443), timeout=30)
+        plain = socket.create_connection((self.address, 443), timeout=PATIENCE)
         return (context or self.trust()).wrap_socket(plain, server_hostname=name)
 
     def ask(
@@ -100,7 +102,7 @@ class Gateway:
 
     def ask_plainly(self, path: str, method: str = "GET", port: int = 80, name: str = NAME) -> Answer:
         """The same without TLS."""
-        with socket.create_connection((self.address, port), timeout=30) as connection:
+        with socket.create_connection((self.address, port), timeout=PATIENCE) as connection:
             return _exchange(connection, path, method, {"Host": name}, b"")
 
     def graphql(self, query: str, user: str, **variables: Any) -> Any:

@@ -198,17 +198,17 @@ def test_no_header_lets_in(gateway: Gateway, headers: dict[str, str]) -> None:
 
 
 def test_many_wrong_passwords_make_wait(gateway: Gateway, machine: Machine) -> None:
+    """How many exactly, and for how long: tests/unit/operations/test_gateway.py, which has a clock of its own."""
     wrong = {"Authorization": "Basic YWRhOndyb25nIGhvcnNl"}
-    statuses = [gateway.ask("/", headers=wrong).status for _ in range(14)]
-    assert set(statuses) == {401, 403}
-    assert statuses[-1] == 403
-    said = machine.ssh("journalctl --unit dagster-gce-gateway --since -5min --output cat")
-    assert "refused ada from" in said
-    assert "wrong horse" not in said
-    # From here, the test's own address; who is in stays in.
-    assert gateway.ask("/server_info", user=EDITOR).status in (200, 403)
-    machine.ssh("systemctl restart dagster-gce-gateway")
-    wait(lambda: gateway.ask("/server_info", user=EDITOR).status == 200, 30, "the service is back")
+    try:
+        # A slow machine hashes so slowly that a minute passes before the tenth.
+        wait(lambda: gateway.ask("/", headers=wrong).status == 403, 300, "an address that has to wait")
+        said = machine.ssh("journalctl --unit dagster-gce-gateway --since -10min --output cat")
+        assert "refused ada from" in said
+        assert "wrong horse" not in said
+    finally:
+        machine.ssh("systemctl restart dagster-gce-gateway")
+    wait(lambda: gateway.ask("/server_info", user=EDITOR).status == 200, 60, "the service is back")
 
 
 def test_plain_http_only_leads_to_https(gateway: Gateway) -> None:
