@@ -43,7 +43,9 @@ def place(machine: Machine, gateway: Gateway) -> Iterator[str]:
     """A folder on the machine, and the end of what runs from it."""
     machine.ssh(f"mkdir -p {PLACE}")
     yield PLACE
-    machine.ssh(f"systemctl stop 'gateway-test-*'; rm -rf {PLACE}; sed -i /gateway-test/d /etc/hosts")
+    # Docker has /etc/hosts mounted, so it cannot be replaced.
+    hosts = "hosts=$(grep -v acme-test /etc/hosts); echo \"$hosts\" >/etc/hosts"
+    machine.ssh(f"systemctl stop 'gateway-test-*'; rm -rf {PLACE}; {hosts}")
 
 
 def put(machine: Machine, name: str, text: str) -> str:
@@ -102,7 +104,8 @@ def test_googles_proxy_lets_in_by_its_signature_alone(gateway: Gateway, machine:
     ):
         for path in ("/server_info", "/graphql", "/-/gateway/health/../../server_info"):
             answer = gateway.ask(path, headers=headers)
-            assert answer.status == 403, (headers, answer)
+            # GraphQL by GET is refused to everybody, before anybody is asked who it is.
+            assert answer.status == (405 if path == "/graphql" else 403), (headers, answer)
     # The load balancer's health check says no name, and learns nothing.
     loose = ssl.create_default_context()
     loose.check_hostname, loose.verify_mode = False, ssl.CERT_NONE
@@ -127,7 +130,7 @@ def test_an_openid_connect_proxy_decides(gateway: Gateway, machine: Machine) -> 
         dagster_gateway_read_only_users=[],
     ).ok()
     assert "gateway" not in machine.ssh("ls /etc/systemd/system/dagster-gce-*")
-    for path in ("/runs", "/server_info", "/graphql", "//oauth2/../server_info", "/oauth2/%2e%2e/server_info"):
+    for path in ("/runs", "/server_info", "//oauth2/../server_info", "/oauth2/%2e%2e/server_info"):
         answer = gateway.ask(path, headers={"X-Auth-Request-Email": "ada@example.com"})
         assert (answer.status, answer.body.count(b"version")) == (302, 0)
         assert answer.headers["location"].startswith(f"https://{NAME}/oauth2/start?rd=")
@@ -145,20 +148,20 @@ def test_an_openid_connect_proxy_decides(gateway: Gateway, machine: Machine) -> 
 def test_an_authority_gives_the_certificate(gateway: Gateway, machine: Machine) -> None:
     """Pebble, the ACME server that Let's Encrypt's own tests use, asks the name's port 80 for the proof."""
     machine.ssh("DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends pebble", timeout=300)
-    own = certificate("authority.gateway-test")
+    own = certificate("authority.acme-test")
     settings = {
         "listenAddress": f"127.0.0.1:{AUTHORITY_PORT}", "managementListenAddress": "127.0.0.1:15000",
         "certificate": put(machine, "authority.pem", own.chain), "privateKey": put(machine, "authority.key", own.key),
         "httpPort": 80, "tlsPort": 443, "ocspResponderURL": "", "externalAccountBindingRequired": False,
     }  # fmt: skip
     put(machine, "pebble.json", json.dumps({"pebble": settings}))
-    machine.ssh(f"echo 127.0.0.1 authority.gateway-test {NAME} >>/etc/hosts")
+    machine.ssh(f"echo 127.0.0.1 authority.acme-test {NAME} >>/etc/hosts")
     run(machine, "authority", f"--setenv=PEBBLE_VA_NOSLEEP=1 /usr/bin/pebble -config {PLACE}/pebble.json")
     variables = {
         "dagster_gateway_certificate_from": "acme",
         "dagster_gateway_certificate": "",
         "dagster_gateway_certificate_key": "",
-        "dagster_gateway_acme_directory": f"https://authority.gateway-test:{AUTHORITY_PORT}/dir",
+        "dagster_gateway_acme_directory": f"https://authority.acme-test:{AUTHORITY_PORT}/dir",
         "dagster_gateway_acme_mail": "ops@example.com",
         "dagster_gateway_acme_ca_file": put(machine, "root.pem", own.authority),
     }
