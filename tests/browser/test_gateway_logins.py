@@ -44,7 +44,7 @@ def place(machine: Machine, gateway: Gateway) -> Iterator[str]:
     machine.ssh(f"mkdir -p {PLACE}")
     yield PLACE
     # Docker has /etc/hosts mounted, so it cannot be replaced.
-    hosts = "hosts=$(grep -v acme-test /etc/hosts); echo \"$hosts\" >/etc/hosts"
+    hosts = 'hosts=$(grep -v acme-test /etc/hosts); echo "$hosts" >/etc/hosts'
     machine.ssh(f"systemctl stop 'gateway-test-*'; rm -rf {PLACE}; {hosts}")
 
 
