@@ -96,7 +96,7 @@ bench: env ## the benchmark table
 CHECKS := unit unit-google lint-ansible lint-types lint-docs build lint-syntax lint-python lint-yaml lint-docker lint-shell lint-workflows lint-changelog
 
 .PHONY: check $(CHECKS) docs-tables docs-diagrams site lock format clean
-check: env ## lint and unit tests, under two minutes, no Docker
+check: env ## lint and unit tests, no Docker; four minutes on two processors
 	@tests/tools/run_checks $(CHECKS)
 
 lint-ansible: $(LINK) ## ansible-lint, production profile
