@@ -54,6 +54,35 @@ def test_a_disk_is_seen_as_googles(program: ModuleType, monkeypatch: pytest.Monk
     ]
 
 
+@pytest.mark.parametrize(
+    ("said", "works"),
+    [
+        ("Probing EDD (edd=off to disable)... ok\n", False),
+        ("Probing EDD (edd=off to disable)... ok\n[    0.000000] Linux version 6.12.48+deb13-cloud-amd64\n", True),
+        ("", False),
+    ],
+)
+def test_kvm_works_where_the_kernel_speaks_and_not_only_its_loader(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str, works: bool
+) -> None:
+    qemu = tmp_path / "qemu"
+    qemu.write_text(f"#!/bin/sh\nprintf '%s' '{said}' >{tmp_path}/said\nexec sleep 20\n")
+    qemu.chmod(0o755)
+    monkeypatch.setattr(program, "KVM", tmp_path)
+    monkeypatch.setattr(program, "KVM_SAYS", tmp_path / "said")
+    monkeypatch.setattr(program, "KVM_SECONDS", 1.0)
+    monkeypatch.setattr(program, "QEMU", [str(qemu)])
+    assert program.virtualises() is works
+
+
+def test_without_a_device_kvm_is_not_tried(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(program, "KVM", tmp_path / "none")
+    monkeypatch.setattr(program, "QEMU", ["no-such-program"])
+    assert not program.virtualises()
+
+
 @pytest.mark.parametrize(("works", "expected"), [(True, "kvm"), (False, "tcg,thread=multi")])
 def test_it_emulates_only_where_it_has_to(
     program: ModuleType, monkeypatch: pytest.MonkeyPatch, works: bool, expected: str
