@@ -18,6 +18,7 @@ from lab import machine as lab_machine
 from lab.google import Google, drivers
 from tests.e2e.cloud import Cloud
 from tests.e2e.harness import ROOT, wait
+from tests.webserver import PATIENCE
 
 PREFIX = "e2e-vm"
 DISK = "dagster-e2e-data"
@@ -116,7 +117,7 @@ def vm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualMachine]:
             gce_instance_boot_disk_gb=10,
             gce_instance_metadata={"startup-script": STARTUP},
             gce_instance_deletion_protection=False,
-            gce_instance_ready_timeout=BOOT_SECONDS,
+            gce_instance_ready_timeout=int(BOOT_SECONDS * PATIENCE),
         )
         found.play("playbooks/provision.yml").ok()
         found.boots()
