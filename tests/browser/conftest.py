@@ -18,6 +18,7 @@ from lab.shell import apt_install, run
 from tests.browser.gateway import FILES, Gateway
 from tests.e2e.harness import ROOT, Machine, with_load_fixture
 from tests.e2e.redeploy.user_code import UserCode
+from tests.webserver import PATIENCE
 
 SHOTS = ROOT / "build" / "browser"
 SIZE = {"width": 1400, "height": 900}
@@ -98,16 +99,16 @@ class Tab:
         self.page.goto(self.address + path, wait_until="load")
 
     def see(self, text: str | re.Pattern[str], seconds: float = 60) -> None:
-        """Wait until a text is on the screen."""
+        """Wait until a text is on the screen, ``seconds`` (times PATIENCE) at most."""
         try:
-            self.page.get_by_text(text).first.wait_for(timeout=seconds * 1000)
+            self.page.get_by_text(text).first.wait_for(timeout=seconds * 1000 * PATIENCE)
         except Exception:
             self.shoot("not-seen")
             raise
 
     def click(self, button: str) -> None:
         """Press the button of this name."""
-        self.page.get_by_role("button", name=button).first.click(timeout=60_000)
+        self.page.get_by_role("button", name=button).first.click(timeout=60_000 * PATIENCE)
 
     def shoot(self, what: str) -> None:
         """Keep a screenshot."""

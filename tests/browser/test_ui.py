@@ -7,13 +7,14 @@ import re
 from tests.browser.conftest import Tab
 from tests.e2e.harness import Machine
 from tests.e2e.redeploy.user_code import UserCode
+from tests.webserver import PATIENCE
 
 
 def launch(tab: Tab, job: str) -> str:
     """Launch a job from its launchpad; returns the run's id. The page of the run is open then."""
     tab.open(f"/locations/dagster_core/jobs/{job}/playground")
     tab.click("Launch Run")
-    tab.page.wait_for_url(re.compile(r"/runs/[0-9a-f-]{36}"), timeout=60_000)
+    tab.page.wait_for_url(re.compile(r"/runs/[0-9a-f-]{36}"), timeout=60_000 * PATIENCE)
     return tab.page.url.rpartition("/")[2].partition("?")[0]
 
 
@@ -47,10 +48,10 @@ def test_a_runs_events_arrive_live_while_releases_change(tab: Tab, machine: Mach
 def test_a_launch_right_after_a_deploy_succeeds(tab: Tab, machine: Machine, user_code: UserCode) -> None:
     """The launchpad stood open while the release behind it was replaced."""
     tab.open("/locations/dagster_core/jobs/quick/playground")
-    tab.page.get_by_role("button", name="Launch Run").wait_for(timeout=60_000)
+    tab.page.get_by_role("button", name="Launch Run").wait_for(timeout=60_000 * PATIENCE)
     user_code.deploy(user_code.good(701)).ok()
     tab.click("Launch Run")
-    tab.page.wait_for_url(re.compile(r"/runs/[0-9a-f-]{36}"), timeout=60_000)
+    tab.page.wait_for_url(re.compile(r"/runs/[0-9a-f-]{36}"), timeout=60_000 * PATIENCE)
     tab.see("release v701", 120)
     tab.see(re.compile("^Success$"))
     assert tab.errors == []

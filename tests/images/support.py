@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.webserver import Webserver
+from tests.webserver import PATIENCE, Webserver
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = f"images-test-{os.getpid()}"
@@ -40,7 +40,8 @@ def docker(*arguments: str, check: bool = True, timeout: float = 600) -> str:
 
 
 def wait_for(what: str, condition: Callable[[], Any], seconds: float = 60) -> Any:
-    """The first true value of a condition, which may raise until then."""
+    """The first true value of a condition, which may raise until then; within ``seconds`` (times PATIENCE)."""
+    seconds *= PATIENCE
     deadline, last = time.monotonic() + seconds, ""
     while time.monotonic() < deadline:
         try:
@@ -49,7 +50,7 @@ def wait_for(what: str, condition: Callable[[], Any], seconds: float = 60) -> An
         except (OSError, AssertionError, KeyError, TypeError, ValueError) as error:
             last = repr(error)
         time.sleep(0.3)
-    raise AssertionError(f"{what}: not within {seconds} s. {last}")
+    raise AssertionError(f"{what}: not within {seconds:.0f} s. {last}")
 
 
 @dataclass
