@@ -21,7 +21,7 @@ import pytest
 from lab import machine as lab_machine
 from tests.e2e.harness import ROOT, wait
 from tests.e2e.load import LOST
-from tests.webserver import Webserver
+from tests.webserver import PATIENCE, Webserver
 
 PROJECT = "dagster-local-test"
 NEEDED = ["docker-compose-local.yml", ".env.dev", "dagster_core", "files", "requirements"]
@@ -96,7 +96,7 @@ class Stack(Webserver):
     def seconds_until(self, probe: Callable[[], bool], what: str) -> float:
         """How long it takes until something is true."""
         start = time.monotonic()
-        deadline = start + 60
+        deadline = start + 60 * PATIENCE
         while not probe():
             assert time.monotonic() < deadline, (
                 what + "\n" + self.compose("logs", "--tail", "40", "docker_dagster_core")
@@ -134,7 +134,8 @@ def test_an_edit_is_served_within_seconds(stack: Stack) -> None:
         stack.edit(ASSET.format(number=number, sleep=0))
         seconds.append(stack.seconds_until(lambda n=number: f"edited_{n}" in stack.assets(), "the edit"))  # type: ignore[misc]
     print("edit to served:", [round(each, 2) for each in seconds])
-    assert statistics.median(seconds) <= SECONDS
+    # With other machines beside it the processors are somebody else's: run alone, it is held to the three seconds.
+    assert statistics.median(seconds) <= SECONDS * PATIENCE
 
 
 def test_code_that_cannot_be_imported_is_shown_with_file_and_line(stack: Stack) -> None:
