@@ -17,6 +17,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT)]
+
+from docs._generate import pages  # noqa: E402
+
 PAGE = ROOT / "docs/costs.md"
 BEGIN, END = "<!-- costs -->", "<!-- /costs -->"
 NOTE = "<!-- Made by `make docs-diagrams` of inventory/prod and the roles' defaults. -->"
@@ -107,21 +111,16 @@ def numbers(given: list[str]) -> dict[str, float]:
     return found
 
 
-def page(write: bool) -> int:
+def page(check: bool) -> int:
     """Write or check the table in docs/costs.md; returns the exit status."""
     (has,) = settings("inventory/prod").values()
-    before, begin, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    _old, end, after = rest.partition(END)
-    if not (begin and end):
+    text = f"{NOTE}\n\n{table(rows(has, USE))}\n"
+    new = pages.between(PAGE.read_text(encoding="utf-8"), BEGIN, END, text)
+    if new is None:
         raise SystemExit(f"docs/costs.md: found no markers; expected {BEGIN} and {END}")
-    new = f"{before}{BEGIN}\n{NOTE}\n\n{table(rows(has, USE))}\n\n{END}{after}"
-    if PAGE.read_text(encoding="utf-8") == new:
-        print("1 table of costs")
-        return 0
-    if write:
-        PAGE.write_text(new, encoding="utf-8")
-    print("docs/costs.md: written" if write else "docs/costs.md: the table is out of date; run `make docs-diagrams`")
-    return 0 if write else 1
+    wrong = pages.keep({PAGE: new}, check, "the table is out of date; run `make docs-diagrams`")
+    print("\n".join(wrong) or "1 table of costs")
+    return 1 if wrong else 0
 
 
 def main() -> int:
@@ -134,7 +133,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="fail if that table is out of date")
     given = parser.parse_args()
     if given.write or given.check:
-        return page(given.write)
+        return page(not given.write)
     use = numbers(given.use)
     if unknown := use.keys() - USE.keys():
         raise SystemExit(f"--use: found {', '.join(sorted(unknown))}; expected one of {', '.join(USE)}")

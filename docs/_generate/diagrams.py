@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / ".collections")]
 
 from ansible_collections.dataops.dagster_gce.plugins.module_utils import code_server, releases  # noqa: E402
+from docs._generate import pages  # noqa: E402
 from docs._generate.drawing import Drawing  # noqa: E402
 
 UTILS = ROOT / "plugins/module_utils"
@@ -325,17 +326,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--check", action="store_true", help="write nothing, fail if something is out of date")
     check = parser.parse_args().check
-    wrong = []
-    drawn = pictures()
-    for name, svg in drawn.items():
-        path = IMAGES / name
-        if path.exists() and path.read_text(encoding="utf-8") == svg:
-            continue
-        if check:
-            wrong.append(f"{path.relative_to(ROOT)}: is out of date; run `make docs-diagrams`")
-        else:
-            path.write_text(svg, encoding="utf-8")
-            print(f"{path.relative_to(ROOT)}: written")
+    drawn = {IMAGES / name: svg for name, svg in pictures().items()}
+    wrong = pages.keep(drawn, check, "is out of date; run `make docs-diagrams`")
     print("\n".join(wrong) or f"{len(drawn)} diagrams")
     return 1 if wrong else 0
 

@@ -17,6 +17,10 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT)]
+
+from docs._generate import pages  # noqa: E402
+
 BEGIN, END = "<!-- argument_specs -->", "<!-- /argument_specs -->"
 NOTE = "<!-- Made by `make docs-tables` from meta/argument_specs.yml. -->"
 LONGEST_DEFAULT = 60
@@ -129,9 +133,7 @@ def overview(roles: list[Path]) -> str:
 
 def rewritten(readme: str, text: str) -> str | None:
     """A README with its tables replaced, or None if it has no markers."""
-    before, begin, rest = readme.partition(BEGIN)
-    _old, end, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{text}\n{END}{after}" if begin and end else None
+    return pages.between(readme, BEGIN, END, text)
 
 
 def main() -> int:
@@ -141,7 +143,7 @@ def main() -> int:
     check = parser.parse_args().check
     wrong = []
     roles = sorted(path.parent.parent for path in (ROOT / "roles").glob("*/meta/argument_specs.yml"))
-    pages = {ROOT / "docs/variables.md": overview(roles)}
+    made = {ROOT / "docs/variables.md": overview(roles)}
     for role in roles:
         readme = role / "README.md"
         new = rewritten(readme.read_text(encoding="utf-8") if readme.exists() else "", tables(role))
@@ -149,15 +151,8 @@ def main() -> int:
             name = readme.relative_to(ROOT)
             wrong.append(f"{name}: found no markers; expected {BEGIN} and {END} where the option tables belong")
         else:
-            pages[readme] = new
-    for page, new in pages.items():
-        if page.exists() and page.read_text(encoding="utf-8") == new:
-            continue
-        if check:
-            wrong.append(f"{page.relative_to(ROOT)}: the option tables are out of date; run `make docs-tables`")
-        else:
-            page.write_text(new, encoding="utf-8")
-            print(f"{page.relative_to(ROOT)}: written")
+            made[readme] = new
+    wrong += pages.keep(made, check, "the option tables are out of date; run `make docs-tables`")
     print("\n".join(wrong) or f"{len(roles)} option tables")
     return 1 if wrong else 0
 

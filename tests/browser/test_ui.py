@@ -18,21 +18,14 @@ def launch(tab: Tab, job: str) -> str:
     return tab.page.url.rpartition("/")[2].partition("?")[0]
 
 
-def test_the_page_of_locations_shows_what_serves(tab: Tab, user_code: UserCode) -> None:
-    tab.open("/deployment/locations")
-    tab.see("dagster_core")
-    tab.see("Loaded")
-    assert tab.errors == []
-
-
-def test_a_runs_events_arrive_live_while_releases_change(tab: Tab, machine: Machine, user_code: UserCode) -> None:
+def watch_a_run_over_two_releases(tab: Tab, machine: Machine, user_code: UserCode, image: str) -> None:
     """The run begins on one release, a deploy and a rollback pass, and the page is never loaded again."""
     run = launch(tab, "sleepy")
     loads = tab.loads
     tab.see("sleeping for", 120)
     tab.shoot("under-way")
     before = user_code.served().release
-    user_code.deploy(user_code.good(700)).ok()
+    user_code.deploy(image).ok()
     assert user_code.served().release != before
     assert machine.run_status(run) == "STARTED", "the run was to outlast the deploy"
     tab.see("Started", 5)
@@ -43,6 +36,17 @@ def test_a_runs_events_arrive_live_while_releases_change(tab: Tab, machine: Mach
     assert tab.loads == loads, "the page was loaded again"
     assert tab.sockets, "events came through no websocket"
     assert tab.errors == []
+
+
+def test_the_page_of_locations_shows_what_serves(tab: Tab, user_code: UserCode) -> None:
+    tab.open("/deployment/locations")
+    tab.see("dagster_core")
+    tab.see("Loaded")
+    assert tab.errors == []
+
+
+def test_a_runs_events_arrive_live_while_releases_change(tab: Tab, machine: Machine, user_code: UserCode) -> None:
+    watch_a_run_over_two_releases(tab, machine, user_code, user_code.good(700))
 
 
 def test_a_launch_right_after_a_deploy_succeeds(tab: Tab, machine: Machine, user_code: UserCode) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+
+from docs._generate import costs
 
 ROOT = Path(__file__).resolve().parents[3]
 HAS: dict[str, Any] = {
@@ -17,21 +17,7 @@ HAS: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def costs() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("costs", ROOT / "docs/_generate/costs.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    # Its dataclass looks its own module up.
-    import sys
-
-    sys.modules["costs"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_inventory_decides(costs: ModuleType) -> None:
+def test_the_inventory_decides() -> None:
     names = [row.name for row in costs.rows(HAS, costs.USE)]
     assert names == ["machine", "pd-balanced", "pd-balanced", "snapshots", "nat", "address", "nat_gib", "registry"]
     other = {**HAS, "nat": False, "external_address": "static", "snapshot_days": 0, "repository": "", "bucket": "b"}
@@ -44,7 +30,7 @@ def test_the_inventory_decides(costs: ModuleType) -> None:
     ]
 
 
-def test_the_sum_can_be_followed(costs: ModuleType) -> None:
+def test_the_sum_can_be_followed() -> None:
     found = costs.rows({**HAS, "nat": False, "snapshot_days": 0, "repository": ""}, costs.USE)
     assert (
         costs.total(found, {"machine": 0.1, "pd-balanced": 0.5})
@@ -54,7 +40,7 @@ def test_the_sum_can_be_followed(costs: ModuleType) -> None:
     assert costs.total(found, {}).startswith("no price is given")
 
 
-def test_every_price_and_use_of_the_page_is_one(costs: ModuleType) -> None:
+def test_every_price_and_use_of_the_page_is_one() -> None:
     text = (ROOT / "docs/costs.md").read_text(encoding="utf-8")
     for name in costs.USE:
         assert f"| `{name}` |" in text

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 
-import pytest
 import yaml
+
+from docs._generate import site
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.fixture(scope="module")
-def site() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("site_pages", ROOT / "docs/_generate/site.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_links(site: ModuleType) -> None:
+def test_links() -> None:
     known = site.pages()
     text = (
         "[a](../roles/dagster_core/README.md#variables) [b](pipeline.md) [c](../Makefile) [d](https://example.com)"
@@ -40,7 +29,7 @@ def test_links(site: ModuleType) -> None:
     assert back == "[a](../pipeline.md) [b](gce_project.md)"
 
 
-def test_every_page_is_there_once(site: ModuleType, tmp_path: Path) -> None:
+def test_every_page_is_there_once(tmp_path: Path) -> None:
     assert site.main(tmp_path / "pages") == 0
     known = site.pages()
     assert len(set(known.values())) == len(known)
@@ -52,7 +41,7 @@ def test_every_page_is_there_once(site: ModuleType, tmp_path: Path) -> None:
     assert (tmp_path / "pages/images/ui.png").exists()
 
 
-def test_the_way_through_the_site_has_every_page(site: ModuleType) -> None:
+def test_the_way_through_the_site_has_every_page() -> None:
     def pages(part: object) -> list[str]:
         if isinstance(part, str):
             return [part]
