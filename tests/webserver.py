@@ -14,13 +14,10 @@ from typing import Any
 PATIENCE = float(os.environ.get("E2E_PATIENCE", "1"))
 _LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus
   displayMetadata { key value } locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
-_SELECTORS = "$schedule: ScheduleSelector!, $sensor: SensorSelector!"
-_START = f"""mutation ({_SELECTORS}) {{
-  schedule: startSchedule(scheduleSelector: $schedule) {{ ... on ScheduleStateResult {{ scheduleState {{ status }} }} }}
-  sensor: startSensor(sensorSelector: $sensor) {{ ... on Sensor {{ sensorState {{ status }} }} }} }}"""
-_RESET = f"""mutation ({_SELECTORS}) {{
-  schedule: resetSchedule(scheduleSelector: $schedule) {{ ... on ScheduleStateResult {{ scheduleState {{ status }} }} }}
-  sensor: resetSensor(sensorSelector: $sensor) {{ ... on Sensor {{ sensorState {{ status }} }} }} }}"""
+# VERB is `start` or `reset`.
+_TICKS = """mutation ($schedule: ScheduleSelector!, $sensor: SensorSelector!) {
+  schedule: VERBSchedule(scheduleSelector: $schedule) { ... on ScheduleStateResult { scheduleState { status } } }
+  sensor: VERBSensor(sensorSelector: $sensor) { ... on Sensor { sensorState { status } } } }"""
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ class Webserver(ABC):
         """Start the load fixture's schedule and sensor, or have them off again, as they are by default."""
         where = {"repositoryLocationName": "dagster_core", "repositoryName": "__repository__"}
         answer = self.graphql(
-            _START if on else _RESET,
+            _TICKS.replace("VERB", "start" if on else "reset"),
             schedule={**where, "scheduleName": "every_minute"}, sensor={**where, "sensorName": "every_five_seconds"},
         )  # fmt: skip
         status = "RUNNING" if on else "STOPPED"

@@ -83,7 +83,7 @@ def chat() -> Iterator[Chat]:
         server.shutdown()
 
 
-# One that the engine says, one that Python says, one that nobody says; all of them in the long form.
+# One that Python says, one that the engine says, one that nobody says; all of them in the long form.
 @pytest.mark.parametrize("name", BROKEN if LONG else ["syntax", "memory", "hangs"])
 def test_code_that_does_not_load_is_refused_with_its_cause(user_code: UserCode, untouched: Served, name: str) -> None:
     source, expected = BROKEN[name]
