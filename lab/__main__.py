@@ -42,7 +42,15 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help="have the engine, base images, registry and machines running")
     up.add_argument("name", nargs="*", help="machines; none: everything but a machine")
     up.add_argument("--fresh", action="store_true", help="remove each machine first")
+    up.add_argument(
+        "--like", metavar="NAME", default=os.environ.get("LAB_LIKE", ""),
+        help="new machines begin with the disk of NAME, if `keep` has kept it (LAB_LIKE)",
+    )  # fmt: skip
     up.set_defaults(command=_up)
+
+    keep = commands.add_parser("keep", help="stop a machine and keep its disk for `up --like`")
+    keep.add_argument("name")
+    keep.set_defaults(command=_keep)
 
     down = commands.add_parser("down", help="remove machines; with the last one go registry and network")
     down.add_argument("name", nargs="*")
@@ -86,7 +94,12 @@ def _up(arguments: argparse.Namespace) -> None:
         for name in arguments.name:
             if arguments.fresh:
                 machine.down(client, name)
-            machine.up(client, name)
+            machine.up(client, name, like=arguments.like)
+
+
+def _keep(arguments: argparse.Namespace) -> None:
+    with _alone():
+        machine.keep(_shared(), arguments.name)
 
 
 @contextmanager

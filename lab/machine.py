@@ -31,6 +31,13 @@ STATE = Path(__file__).resolve().parent.parent / ".lab"
 # The SSH configuration that the playbooks write for the demo's machine.
 PROVISIONED = STATE.parent / "inventory" / "lab" / ".ssh" / "ssh_config"
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+# A file system of its own for each: overlay2 does not work on top of the container's overlay.
+DISKS = ["/var/lib/docker", "/var/lib/containerd"]
+# What is one machine's own and may not be another's. systemd and sshd make theirs anew at the next boot.
+_FORGET = (
+    "systemctl stop docker.socket docker.service containerd.service 2>/dev/null; "
+    "rm -f /etc/ssh/ssh_host_* /var/lib/docker/engine-id && : >/etc/machine-id"
+)
 
 
 def container_name(name: str) -> str:
@@ -45,14 +52,26 @@ def check_name(name: str) -> str:
     return name
 
 
-def up(client: docker.DockerClient, name: str, image: str = images.MACHINE) -> Container:
-    """Have the machine ``name`` running with this checkout's key in it; makes what is missing, keeps what is there."""
+def up(client: docker.DockerClient, name: str, image: str = images.MACHINE, like: str = "") -> Container:
+    """Have the machine ``name`` running with this checkout's key in it; makes what is missing, keeps what is there.
+
+    :param like: a new machine begins with the disk of this one, where keep() has kept it.
+    """
     check_name(name)
     network(client)
     machine = _find(client, name)
     if machine is None:
-        say(f"starting machine {name}")
-        machine = _create(client, name, image)
+        like = like if like and client.images.list(_kept(like)) else ""
+        say(f"starting machine {name}" + (f", with what {like} has" if like else ""))
+        machine = _create(client, name, _kept(like) if like else image)
+        try:
+            if like:
+                _copy_disks(client, like, name)
+            machine.start()
+        except BaseException:
+            # Half a disk is none: the same command begins again.
+            down(client, name)
+            raise
     elif machine.status != "running":
         say(f"machine {name} was off: starting it")
         machine.start()
@@ -71,7 +90,44 @@ def down(client: docker.DockerClient, name: str) -> None:
         machine.remove(force=True)
     for disk in client.volumes.list(filters={"label": f"{LABEL}.machine={name}"}):
         disk.remove(force=True)
+    if client.images.list(_kept(name)):
+        client.images.remove(_kept(name))
     write_ssh_config(client)
+
+
+def keep(client: docker.DockerClient, name: str) -> None:
+    """Stop the machine ``name``; others may begin with a copy of its disk until it is removed. Raises LabError."""
+    machine = _find(client, check_name(name))
+    if machine is None or machine.status != "running":
+        raise LabError(f"machine {name}: found {machine.status if machine else 'none'}; expected one that runs")
+    execute(machine, _FORGET)
+    close_connection(name)
+    machine.stop(timeout=30)
+    repository, tag = _kept(name).rsplit(":", 1)
+    machine.commit(repository, tag, pause=False)
+    write_ssh_config(client)
+
+
+def _kept(name: str) -> str:
+    """The image of what a kept machine has outside its DISKS."""
+    return f"dagster-gce-lab/kept-{name}:1"
+
+
+def _copy_disks(client: docker.DockerClient, source: str, target: str) -> None:
+    mounts = []
+    for number, path in enumerate(DISKS):
+        mounts.append(docker.types.Mount(f"/from/{number}", _disk(container_name(source), path), read_only=True))
+        mounts.append(docker.types.Mount(f"/to/{number}", _disk(container_name(target), path)))
+    # The engine's layers have attributes that only a privileged process may write.
+    client.containers.run(
+        images.MACHINE, ["cp", "--archive", "/from/.", "/to/"], mounts=mounts, privileged=True, remove=True,
+        network_mode="none",
+    )  # fmt: skip
+
+
+def _disk(container: str, path: str) -> str:
+    """The volume of a machine that is mounted at ``path``."""
+    return f"{container}{path.replace('/', '-')}"
 
 
 def every(client: docker.DockerClient) -> list[str]:
@@ -173,14 +229,11 @@ def _find(client: docker.DockerClient, name: str) -> Container | None:
 
 
 def _create(client: docker.DockerClient, name: str, image: str) -> Container:
-    # A file system of its own for each: overlay2 does not work on top of the container's overlay.
-    container = create(
-        client, container_name(name), name, {f"{LABEL}.machine": name}, ["/var/lib/docker", "/var/lib/containerd"],
+    return create(
+        client, container_name(name), name, {f"{LABEL}.machine": name}, DISKS,
         image=image, extra_hosts={REGISTRY_HOST: REGISTRY_ADDRESS},
         ports={"22/tcp": ("127.0.0.1", free_port())},
     )  # fmt: skip
-    container.start()
-    return container
 
 
 def create(
@@ -204,7 +257,7 @@ def create(
     labels = {LABEL: "machine", **labels}
     mounts = []
     for path in disks:
-        name = f"{container}{path.replace('/', '-')}"
+        name = _disk(container, path)
         # A machine that was killed may have left its disk: a new one begins with an empty one.
         with contextlib.suppress(docker.errors.NotFound):
             client.volumes.get(name).remove(force=True)

@@ -113,7 +113,7 @@ class OldMachine:
         """Once: today's from the checkout, the others from them."""
         images = f"{OLD_WEBSERVER} {OLD_CORE} {BROKEN}"
         if "yes" not in self.machine.ssh(f"docker image inspect {images} >/dev/null && echo yes", check=False):
-            self.machine.play("tests/e2e/upgrade/images.yml", **LOAD).ok()
+            self.machine.play("tests/e2e/images.yml", **LOAD).ok()
             self.machine.ssh(_IMAGES, timeout=900)
 
     def wipe(self) -> None:
