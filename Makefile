@@ -26,7 +26,7 @@ controller: $(LINK) ## make it with what runs the playbooks only
 lab: $(LINK) ## make it with what the demo needs
 	@lab/env.sh lab
 
-demo: lab ## bring a real Dagster up on a lab machine on this computer
+demo: lab ## bring a real Dagster up on a lab machine on this computer; WORKERS=2 takes more machines
 	@python -m lab demo
 
 demo-down: lab ## remove the demo: containers, volumes, networks, registry, keys
@@ -79,7 +79,7 @@ molecule-%: env
 
 # About two hours on two processors. What it measures goes into docs/reliability.md with `python -m tests.e2e.faults.table`.
 test-faults: env ## the long form of the tests that deploy under load, and of the faults
-	@status=0; for folder in redeploy operations upgrade faults; do \
+	@status=0; for folder in redeploy operations upgrade faults swarm; do \
 		E2E_LONG=1 python -m pytest --quiet tests/e2e/$$folder || status=1; \
 	done; exit $$status
 

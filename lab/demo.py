@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 
 from . import machine
@@ -17,6 +20,9 @@ from .shell import LabError, say, wait_until
 
 NAME = "dagster-lab"
 ROOT = Path(__file__).resolve().parent.parent
+# The part of the demo's inventory that says which workers there are; without it there is one machine.
+WORKERS = ROOT / "inventory" / "lab" / "workers.yml"
+MOST_WORKERS = 8
 # What the UI is asked at the end: the same question that a user would ask.
 QUESTION = """{
   instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } }
@@ -33,19 +39,60 @@ def port() -> int:
     return int(given)
 
 
+def workers() -> int:
+    """How many workers there are to be: WORKERS, by default as many as there are. Raises LabError."""
+    there = len(re.findall(rf"^ +{NAME}-worker-\d+:", WORKERS.read_text(), re.MULTILINE)) if WORKERS.exists() else 0
+    given = os.environ.get("WORKERS", "").strip() or str(there)
+    if not given.isdigit() or int(given) > MOST_WORKERS:
+        raise LabError(f"WORKERS: found {given!r}; expected a number of workers, at most {MOST_WORKERS}")
+    if int(given) < there:
+        raise LabError(
+            f"WORKERS: found {given}; expected at least {there}, since the demo has so many. One goes with "
+            "ansible-playbook -i inventory/lab playbooks/remove_worker.yml "
+            f"-e dagster_worker_remove={NAME}-worker-{there}, and then out of {WORKERS.relative_to(ROOT)}"
+        )
+    return int(given)
+
+
+def write_workers(count: int) -> None:
+    """Write the inventory's part with so many workers."""
+    text = (
+        "---\n# Written by `make demo WORKERS=…`; out of git.\n"
+        "all:\n  vars:\n    dagster_run_launcher: swarm\n"
+        f"    dagster_storage_path: {machine.SHARED}/{NAME}\n"
+        "dagster_workers:\n  hosts:\n"
+    )
+    text += "".join(f"    {NAME}-worker-{number + 1}:\n" for number in range(count))
+    if not WORKERS.exists() or WORKERS.read_text() != text:
+        WORKERS.write_text(text)
+
+
 def run(started: float) -> None:
     """Provision the machine and open the tunnel. ``started`` is time.monotonic() at the start of the command."""
     local = port()
+    count = workers()
     if not machine.tunnel_is_open(NAME, local) and not machine.port_is_free(local):
         raise LabError(f"port {local} of 127.0.0.1 is in use; choose another one: make demo DEMO_PORT=3001")
-    say("site.yml: project, network and machine through Google's API; Docker Engine, the stack, the user code")
-    playbook("site.yml")
+    if count:
+        write_workers(count)
+        say(f"provision.yml, build_core.yml: {count + 1} machines, and the user code's image in Artifact Registry")
+        playbook("playbooks/provision.yml")
+        image = build()
+        say("site.yml: Docker Engine and the swarm, the stack, the user code, the workers")
+        playbook("site.yml", "-e", f"dagster_core_image={image}")
+    else:
+        say("site.yml: project, network and machine through Google's API; Docker Engine, the stack, the user code")
+        playbook("site.yml")
     machine.tunnel(NAME, local, 3000)
     wait_until(lambda: _answers(local), 60, f"a loaded code location behind http://127.0.0.1:{local}")
+    deploy = (
+        "  ansible-playbook -i inventory/lab playbooks/build_core.yml   after an edit; it says how to release it\n"
+        if count
+        else "  make deploy                           ship dagster_core/ again after an edit, in seconds\n"
+    )
     print(
         f"\nDagster answers on http://127.0.0.1:{local} ({time.monotonic() - started:.0f} s)\n\n"
-        "Try next:\n"
-        "  make deploy                           ship dagster_core/ again after an edit, in seconds\n"
+        f"Try next:\n{deploy}"
         "  make status                           what serves, what runs, how it is\n"
         "  make demo-down                        remove it\n"
     )
@@ -54,13 +101,25 @@ def run(started: float) -> None:
 def close() -> None:
     """End the tunnel, and forget the machine's host keys: the next one has others."""
     machine.close_connection(NAME)
+    WORKERS.unlink(missing_ok=True)
     shutil.rmtree(machine.PROVISIONED.parent, ignore_errors=True)
 
 
-def playbook(name: str, *arguments: str) -> None:
+def build() -> str:
+    """Have the image of the checkout's user code in the registry; returns its reference. Raises LabError."""
+    with tempfile.TemporaryDirectory() as folder:
+        # What the playbook tells a workflow at GitHub.
+        output = Path(folder, "output")
+        output.touch()
+        playbook("playbooks/build_core.yml", environment={"GITHUB_OUTPUT": str(output)})
+        told = dict(line.split("=", 1) for line in output.read_text().splitlines() if "=" in line)
+    return told["image"]
+
+
+def playbook(name: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
     """Run a playbook of the checkout against the demo's machine. Raises LabError if it fails."""
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "inventory/lab", name, *arguments]
-    if subprocess.run(command, cwd=ROOT, check=False).returncode:
+    if subprocess.run(command, cwd=ROOT, check=False, env={**os.environ, **(environment or {})}).returncode:
         raise LabError(f"{name} failed; what is above says why. The same command goes on where this one stopped")
 
 

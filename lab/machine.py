@@ -27,6 +27,9 @@ REGISTRY_HOST = "registry.lab"
 REGISTRY_ADDRESS = "10.128.0.5"
 REGISTRY_DATA = "/var/lib/docker-registry"
 USER = "ansible"
+# A folder that all machines share, as a file share of Filestore's is mounted: dagster_storage_path is a folder in it.
+SHARED = "/mnt/shared"
+SHARED_VOLUME = "dagster-gce-lab-shared"
 STATE = Path(__file__).resolve().parent.parent / ".lab"
 # The SSH configuration that the playbooks write for the demo's machine.
 PROVISIONED = STATE.parent / "inventory" / "lab" / ".ssh" / "ssh_config"
@@ -208,8 +211,9 @@ def remove_shared(client: docker.DockerClient) -> None:
     """Remove registry and network; they serve every machine, so call it when the last one is gone."""
     for container in client.containers.list(all=True, filters={"label": f"{LABEL}=registry"}):
         container.remove(force=True)
-    for volume in client.volumes.list(filters={"name": REGISTRY_NAME}):
-        volume.remove(force=True)
+    for name in (REGISTRY_NAME, SHARED_VOLUME):
+        for volume in client.volumes.list(filters={"name": name}):
+            volume.remove(force=True)
     for found in client.networks.list(filters={"label": f"{LABEL}=network"}):
         found.remove()
 
@@ -264,6 +268,8 @@ def create(
         disk = client.volumes.create(name, labels=labels)
         # Docker fills a new volume with what the image has in its place.
         mounts.append(docker.types.Mount(path, disk.name))
+    client.volumes.create(SHARED_VOLUME, labels={LABEL: "shared"})
+    mounts.append(docker.types.Mount(SHARED, SHARED_VOLUME))
     return client.containers.create(
         image, name=container, hostname=hostname, detach=True, privileged=True, cgroupns="private",
         network=NETWORK, environment=environment, labels=labels, mounts=mounts,

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""A strict filter between Dagster's DockerRunLauncher and the Docker engine.
+"""A strict filter between Dagster's run launcher and the Docker engine.
 
 Whoever may talk to the engine is root on the machine, so the webserver and the daemon talk to this instead. It knows
-the few calls that dagster_docker's launcher makes, and nothing a client sends reaches the engine as it was sent: paths
-are matched whole, and the body of a create request is parsed and written anew from the keys that stand below. (Go, in
-which the engine is written, matches JSON keys without regard to case and takes the last of duplicates; a filter over
-the text cannot win against that.)
+the few calls that the launchers make (dagster_docker's and, for Swarm, dagster_gce_launcher.py), and nothing a client
+sends reaches the engine as it was sent: paths are matched whole, and the body of a create request is parsed and written
+anew from the keys that stand below. (Go, in which the engine is written, matches JSON keys without regard to case and
+takes the last of duplicates; a filter over the text cannot win against that.)
 
 Configuration: the environment variable ENGINE_PROXY_CONFIG, a JSON object.
 
@@ -15,6 +15,9 @@ Configuration: the environment variable ENGINE_PROXY_CONFIG, a JSON object.
   images      repositories whose images a run may use
   binds       mounts (source:target:mode) that a run may have
   pull        repositories that may be pulled from (default: none)
+  swarm_network  the overlay network of a run that is a service of Swarm (default: none, and no call of Swarm's passes)
+  registry_auth  a socket that tells the login to a registry, with which other machines pull a service's image
+                 (roles/dagster_swarm/files/registry_auth.py; default: none, and they pull without)
   pids_limit  most processes of one run (default: 4096)
   socket      the engine's socket (default: /var/run/docker.sock)
   listen      address and port (default: 0.0.0.0:2375)
@@ -24,6 +27,7 @@ Configuration: the environment variable ENGINE_PROXY_CONFIG, a JSON object.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import io
 import json
@@ -48,14 +52,19 @@ MAX_CONNECTIONS = 32
 # Seconds for a client to send its whole request, for the engine to answer, and between two pieces of a pull.
 CLIENT_SECONDS = 20.0
 ENGINE_SECONDS = 60.0
+LOGIN_SECONDS = 30.0
+MAX_LOGIN = 1 << 16
 PULL_SECONDS = 600.0
 MAX_STOP_SECONDS = 3600
 # How often, and how many times in a row, the engine's socket may refuse before the proxy gives up (see `watch`).
 WATCH_SECONDS = 5.0
 WATCH_FAILURES = 3
 
+# Always this one to Swarm: the engine drops what a client's older version does not know, no-new-privileges among it.
+_SWARM_VERSION = "/v1.44"
 _VERSION = r"(?:/v1\.[0-9]{1,3})?"
 _CONTAINER = r"(?P<container>[0-9a-f]{12,64})"
+_SWARM_ID = r"[0-9a-z]{25}"
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = rf"(?:[A-Za-z0-9.-]+(?::[0-9]{{1,5}})?/)?{_COMPONENT}(?:/{_COMPONENT})*"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
@@ -82,6 +91,8 @@ class Config:
     images: frozenset[str]
     binds: frozenset[str]
     pull: frozenset[str] = frozenset()
+    swarm_network: str = ""
+    registry_auth: str = ""
     pids_limit: int = 4096
     socket: str = "/var/run/docker.sock"
     listen: str = "0.0.0.0:2375"
@@ -100,7 +111,7 @@ class Config:
         if not isinstance(found, dict):
             raise ValueError(f"ENGINE_PROXY_CONFIG: found {_kind(found)}; expected a JSON object")
         lists = {"images", "binds", "pull"}
-        known = {"network", "user", "pids_limit", "socket", "listen"} | lists
+        known = {"network", "swarm_network", "registry_auth", "user", "pids_limit", "socket", "listen"} | lists
         for key in found.keys() - known:
             raise ValueError(f"ENGINE_PROXY_CONFIG: found the key {key!r}; expected one of {', '.join(sorted(known))}")
         for key in ("network", "user", "images", "binds"):
@@ -259,12 +270,16 @@ def _tmpfs(path: str, value: Any, config: Config) -> dict[str, str]:
     return mounts
 
 
+def _log_options(path: str, value: Any, config: Config) -> dict[str, str]:
+    options = _string_map(path, value, config)
+    for key in options:
+        _one_of("max-size", "max-file", "compress")(path, key, config)
+    return options
+
+
 def _log_config(path: str, value: Any, config: Config) -> dict[str, Any]:
     # Other drivers open connections from the machine.
-    clean = _rebuild(path, value, config, {"Type": _one_of("json-file", "local"), "Config": _string_map})
-    for key in clean.get("Config", {}):
-        _one_of("max-size", "max-file", "compress")(f"{path}.Config", key, config)
-    return clean
+    return _rebuild(path, value, config, {"Type": _one_of("json-file", "local"), "Config": _log_options})
 
 
 def _restart_policy(path: str, value: Any, config: Config) -> dict[str, Any]:
@@ -398,6 +413,242 @@ def rebuild_create(body: Any, config: Config) -> dict[str, Any]:
     return clean
 
 
+# --- The body of POST /services/create: a run on whichever machine has room -------------------------------------------
+
+
+def _service_name(path: str, value: Any, config: Config) -> str:
+    # A service's name is an address on the network: a run must not answer for dagster-postgres.
+    if not isinstance(value, str) or not re.fullmatch(r"dagster-run-[0-9a-f]{8}[0-9a-f-]{0,28}", value):
+        raise Refusal(f"{path}: found {str(value)[:80]!r}; expected dagster-run-<run id>")
+    return value
+
+
+def _service_image(path: str, value: Any, config: Config) -> str:
+    """An id, or a name with a digest: what cannot move. `Engine.image_of_ours` looks at what it stands for."""
+    found = value if isinstance(value, str) and len(value) <= 512 else ""
+    match = _IMAGE.fullmatch(found)
+    if not re.fullmatch(_DIGEST, found) and not (match and match["digest"]):
+        raise Refusal(f"{path}: found {str(value)[:200]!r}; expected an image's id or name@sha256:<digest>")
+    return found
+
+
+def _targets(path: str, value: Any, config: Config) -> None:
+    """Which network: `rebuild_service` says it again, and no alias."""
+    for target in value if isinstance(value, list) else [value]:
+        clean = _rebuild(path, target, config, {"Target": _one_of(config.swarm_network)})
+        if clean != {"Target": config.swarm_network}:
+            raise Refusal(f"{path}: allowed is the network {config.swarm_network!r} only")
+
+
+def _mounts(path: str, value: Any, config: Config) -> list[dict[str, Any]]:
+    if not isinstance(value, list):
+        raise Refusal(f"{path}: found {_kind(value)}; expected a list", 400)
+    clean = []
+    for number, item in enumerate(value):
+        where = f"{path}[{number}]"
+        mount = _rebuild(where, item, config, MOUNT)
+        kind, source, target = (mount.get(key, "") for key in ("Type", "Source", "Target"))
+        if kind == "tmpfs":
+            if source or not re.fullmatch(r"(/[A-Za-z0-9._-]+)+", target) or ".." in target:
+                raise Refusal(f"{where}: expected no source, and a plain absolute path as target")
+        else:
+            bind = f"{source}:{target}:{'ro' if mount.get('ReadOnly') else 'rw'}"
+            absolute = source.startswith("/")
+            if bind not in config.binds or kind != ("bind" if absolute else "volume") or "TmpfsOptions" in mount:
+                allowed = ", ".join(sorted(config.binds)) or "none"
+                raise Refusal(f"{where}: {kind} {bind[:200]!r} is not allowed; allowed are {allowed}")
+        clean.append(mount)
+    return clean
+
+
+def _text(path: str, value: Any, config: Config) -> str:
+    if not isinstance(value, str) or "\0" in value or len(value) > 4096:
+        raise Refusal(f"{path}: expected a text", 400)
+    return value
+
+
+def _tmpfs_options(path: str, value: Any, config: Config) -> dict[str, Any]:
+    return _rebuild(path, value, config, {"Mode": _between(0, 0o1777), "SizeBytes": _AMOUNT})
+
+
+MOUNT: dict[str, Check] = {
+    "Type": _one_of("bind", "volume", "tmpfs"),
+    "Source": _text,
+    "Target": _text,
+    "ReadOnly": _boolean,
+    "TmpfsOptions": _tmpfs_options,
+}
+
+
+def _privileges(path: str, value: Any, config: Config) -> None:
+    """Nothing but the one privilege less that `rebuild_service` takes anyway."""
+    _rebuild(path, value, config, {"NoNewPrivileges": _boolean})
+
+
+_CONSTRAINT = re.compile(
+    r"node\.(?:id|hostname|role|platform\.(?:os|arch)|labels\.[A-Za-z0-9][A-Za-z0-9._-]{0,62}) ?(?:==|!=) ?"
+    r"[A-Za-z0-9][A-Za-z0-9._/-]{0,252}"
+)
+
+
+def _constraints(path: str, value: Any, config: Config) -> list[str]:
+    for text in _strings(path, value, config):
+        if not _CONSTRAINT.fullmatch(text):
+            raise Refusal(f"{path}: found {text[:200]!r}; expected node.<what>==<value>, or !=")
+    return list(value)
+
+
+def _placement(path: str, value: Any, config: Config) -> dict[str, Any]:
+    return _rebuild(path, value, config, {"Constraints": _constraints})
+
+
+def _resources(path: str, value: Any, config: Config) -> dict[str, Any]:
+    amounts: dict[str, Check] = {"NanoCPUs": _AMOUNT, "MemoryBytes": _AMOUNT}
+    kinds: dict[str, Check] = {
+        "Limits": lambda where, found, config: _rebuild(where, found, config, {**amounts, "Pids": _AMOUNT}),
+        "Reservations": lambda where, found, config: _rebuild(where, found, config, amounts),
+    }
+    return _rebuild(path, value, config, kinds)
+
+
+def _replicated(path: str, value: Any, config: Config) -> None:
+    once: dict[str, Check] = {"Replicas": _between(1, 1)}
+
+    def replicas(where: str, found: Any, config: Config) -> dict[str, Any]:
+        return _rebuild(where, found, config, once)
+
+    # docker-py writes it small; the engine takes keys in any case.
+    _rebuild(path, value, config, {"Replicated": replicas, "replicated": replicas})
+
+
+def _endpoint(path: str, value: Any, config: Config) -> None:
+    _rebuild(path, value, config, {"Mode": _one_of("dnsrr")})
+
+
+CONTAINER_SPEC: dict[str, Check] = {
+    "Args": _strings,
+    "CapabilityDrop": _strings,
+    "Env": _strings,
+    "Image": _service_image,
+    "Init": _boolean,
+    "Labels": _labels,
+    "Mounts": _mounts,
+    "Privileges": _privileges,
+    "ReadOnly": _boolean,
+    "StopGracePeriod": _between(0, MAX_STOP_SECONDS * 10**9),
+    "User": _user,
+}
+
+
+def _container_spec(path: str, value: Any, config: Config) -> dict[str, Any]:
+    return _rebuild(path, value, config, CONTAINER_SPEC)
+
+
+TASK_TEMPLATE: dict[str, Check] = {
+    "ContainerSpec": _container_spec,
+    "LogDriver": lambda path, value, config: _rebuild(
+        path, value, config, {"Name": _one_of("json-file", "local"), "Options": _log_options}
+    ),
+    "Networks": _targets,
+    "Placement": _placement,
+    "Resources": _resources,
+    # A run that starts again by itself would run twice; Dagster retries runs.
+    "RestartPolicy": lambda path, value, config: _rebuild(path, value, config, {"Condition": _one_of("none")}),
+}
+
+
+def _task_template(path: str, value: Any, config: Config) -> dict[str, Any]:
+    return _rebuild(path, value, config, TASK_TEMPLATE)
+
+
+SERVICE: dict[str, Check] = {
+    "EndpointSpec": _endpoint,
+    "Labels": _labels,
+    "Mode": _replicated,
+    "Name": _service_name,
+    "TaskTemplate": _task_template,
+}
+
+
+def rebuild_service(body: Any, config: Config) -> dict[str, Any]:
+    """The body of a service that goes to the engine, as `rebuild_create` makes a container's.
+
+    Raises:
+        Refusal: names the first key that is not allowed.
+    """
+    clean = _rebuild("body", body, config, SERVICE)
+    task = clean.setdefault("TaskTemplate", {})
+    container = task.setdefault("ContainerSpec", {})
+    for key, where in (("Name", clean), ("Image", container)):
+        if key not in where:
+            raise Refusal(f"body: {key} is missing", 400)
+    clean["Labels"] = {**clean.get("Labels", {}), LABEL: LABEL_VALUE}
+    clean["Mode"] = {"Replicated": {"Replicas": 1}}
+    # A virtual address would need IPVS in the kernel, and nobody asks a run for anything.
+    clean["EndpointSpec"] = {"Mode": "dnsrr"}
+    container["User"] = config.user
+    # The containers' labels too: by these a machine finds the runs that it has.
+    container["Labels"] = {**container.get("Labels", {}), LABEL: LABEL_VALUE}
+    container["CapabilityDrop"] = ["ALL"]
+    container["Privileges"] = {"NoNewPrivileges": True}
+    task["Networks"] = [{"Target": config.swarm_network}]
+    task["RestartPolicy"] = {"Condition": "none"}
+    limits = task.setdefault("Resources", {}).setdefault("Limits", {})
+    limits["Pids"] = min(limits.get("Pids", config.pids_limit), config.pids_limit)
+    return clean
+
+
+# What is shown of a machine: where there is room, and nothing of its certificates or plugins.
+_NODE: dict[str, Any] = {
+    "ID": None,
+    "Spec": {"Role": None, "Availability": None, "Labels": None},
+    "Description": {"Hostname": None, "Resources": None, "Platform": None},
+    "Status": {"State": None, "Message": None},
+}
+
+
+def _shown(found: Any, keys: Mapping[str, Any] | None) -> Any:
+    """Of what the engine says, the keys in ``keys``."""
+    if keys is None or not isinstance(found, dict):
+        return found
+    return {key: _shown(found[key], below) for key, below in keys.items() if key in found}
+
+
+def _without_environment(found: dict[str, Any]) -> dict[str, Any]:
+    """A service or a task without its environment: as a container's, it may hold passwords."""
+    found.pop("PreviousSpec", None)
+    specification = found.get("Spec") or {}
+    for template in (specification, specification.get("TaskTemplate") or {}):
+        (template.get("ContainerSpec") or {}).pop("Env", None)
+    return found
+
+
+# --- The registry ---------------------------------------------------------------------------------------------------
+
+
+def registry_login(path: str, image: str) -> str:
+    """The header X-Registry-Auth for an image, as the machine itself would log in; empty where it has no login.
+
+    A service may have its image on the machine, or pull it without: what fails here is logged, and no reason to stop.
+    """
+    match = _IMAGE.fullmatch(image)
+    if not path or not match or _IMAGE_ID.fullmatch(image):
+        return ""
+    first, slash, _ = match["repository"].partition("/")
+    host = first if slash and (re.search(r"[.:]", first) or first == "localhost") else "docker.io"
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(LOGIN_SECONDS)
+            connection.connect(path)
+            connection.sendall(f"{host}\n".encode())
+            with connection.makefile("rb") as answer:
+                found = strict_json(answer.read(MAX_LOGIN))
+    except (OSError, Refusal) as error:
+        print(_printable(f"no login for {host}: {error}"), flush=True)
+        return ""
+    return base64.urlsafe_b64encode(json.dumps(found).encode()).decode() if found else ""
+
+
 # --- The engine -----------------------------------------------------------------------------------------------------
 
 
@@ -428,9 +679,16 @@ class Engine:
         self._path = path
 
     def open(
-        self, method: str, target: str, body: bytes | None = None, seconds: float = ENGINE_SECONDS
+        self,
+        method: str,
+        target: str,
+        body: bytes | None = None,
+        seconds: float = ENGINE_SECONDS,
+        login: str = "",
     ) -> tuple[_UnixConnection, http.client.HTTPResponse]:
         """Send a request; the caller reads the answer and closes the connection.
+
+        ``login`` is for the registry of the image that the request names.
 
         Raises:
             Refusal: the engine does not answer (503) or not in time (504).
@@ -438,6 +696,8 @@ class Engine:
         connection = _UnixConnection(self._path, seconds)
         try:
             headers = {"Content-Type": "application/json"} if body is not None else {}
+            if login:
+                headers["X-Registry-Auth"] = login
             connection.request(method, target, body=body, headers=headers)
             return connection, connection.getresponse()
         except TimeoutError as error:
@@ -447,9 +707,16 @@ class Engine:
             connection.close()
             raise Refusal(f"the Docker engine does not answer: {error}", 503) from error
 
-    def call(self, method: str, target: str, body: bytes | None = None, seconds: float = ENGINE_SECONDS) -> Reply:
+    def call(
+        self,
+        method: str,
+        target: str,
+        body: bytes | None = None,
+        seconds: float = ENGINE_SECONDS,
+        login: str = "",
+    ) -> Reply:
         """Send a request and read the whole answer."""
-        connection, response = self.open(method, target, body, seconds)
+        connection, response = self.open(method, target, body, seconds, login)
         try:
             data = response.read(MAX_REPLY + 1)
         except TimeoutError as error:
@@ -489,16 +756,43 @@ class Engine:
             raise Refusal(f"container {identifier[:12]} is not a run of ours")
         return str(found["Id"]), found
 
+    def own_service(self, identifier: str) -> dict[str, Any]:
+        """A service that the proxy made, without its environment.
+
+        Raises:
+            Refusal: there is none (404), or it is not a run's (403).
+        """
+        found = self.swarm("GET", f"/services/{identifier}")
+        if (found["Spec"].get("Labels") or {}).get(LABEL) != LABEL_VALUE:
+            raise Refusal(f"service {identifier[:12]} is not a run of ours")
+        return _without_environment(found)
+
+    def swarm(self, method: str, path: str) -> Any:
+        """What the engine answers to one of Swarm's questions.
+
+        Raises:
+            Refusal: with the engine's own words where it refuses (404, 503: it is no manager of a swarm).
+        """
+        reply = self.call(method, f"{_SWARM_VERSION}{path}")
+        found = json.loads(reply.body) if reply.body.strip() else None
+        if reply.status != 200:
+            said = found.get("message", "") if isinstance(found, dict) else ""
+            raise Refusal(f"the Docker engine says: {said[:500]}", reply.status)
+        return found
+
     def image_id_allowed(self, prefix: str, reference: str, config: Config) -> None:
         """Refuse an image id that carries no tag or digest of an allowed repository."""
-        if not _IMAGE_ID.fullmatch(reference):
-            return
+        if _IMAGE_ID.fullmatch(reference):
+            self.image_of_ours(prefix, reference, config)
+
+    def image_of_ours(self, prefix: str, reference: str, config: Config) -> None:
+        """Refuse an image that carries no tag or digest of an allowed repository, whatever it is asked for by."""
         found = self._describe(prefix, "image", reference)
         for name in [*(found.get("RepoTags") or []), *(found.get("RepoDigests") or [])]:
             match = _IMAGE.fullmatch(name)
             if match and match["repository"] in config.images:
                 return
-        raise Refusal(f"image {reference[:19]} has no tag of an allowed repository")
+        raise Refusal(f"image {reference[:200]} has no tag of an allowed repository")
 
 
 # --- The server -----------------------------------------------------------------------------------------------------
@@ -549,6 +843,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Serve POST."""
+        self._serve()
+
+    def do_DELETE(self) -> None:
+        """Serve DELETE."""
         self._serve()
 
     def handle_expect_100(self) -> bool:
@@ -698,6 +996,103 @@ class Handler(BaseHTTPRequestHandler):
         engine.image_id_allowed(prefix, reference, config)
         self._pass(engine.call("GET", f"{prefix}/images/{reference}/json"))
 
+    def swarm_info(self, query: Query, body: bytes) -> None:
+        """GET /info, of which only the engine's part in the swarm is told."""
+        _only(query)
+        self._need_swarm()
+        found = self.server.engine.swarm("GET", "/info")
+        self._show(_shown(found, {"Swarm": {"NodeID": None, "LocalNodeState": None, "ControlAvailable": None}}))
+
+    def create_service(self, query: Query, body: bytes) -> None:
+        """POST /services/create."""
+        _only(query)
+        self._need_swarm()
+        if self.headers.get_content_type() != "application/json":
+            raise Refusal("expected Content-Type: application/json", 415)
+        config, engine = self.server.config, self.server.engine
+        clean = rebuild_service(strict_json(body), config)
+        image = clean["TaskTemplate"]["ContainerSpec"]["Image"]
+        engine.image_of_ours("", image, config)
+        login = registry_login(config.registry_auth, image)
+        reply = engine.call("POST", f"{_SWARM_VERSION}/services/create", json.dumps(clean).encode(), login=login)
+        self._pass(reply, f"image={image} service={clean['Name']}")
+
+    def list_services(self, query: Query, body: bytes) -> None:
+        """GET /services: those of ours, by their labels if asked for."""
+        _only(query, "filters")
+        self._need_swarm()
+        labels = [*_filter(query, "label"), f"{LABEL}={LABEL_VALUE}"]
+        target = "/services?" + urllib.parse.urlencode({"filters": json.dumps({"label": labels})})
+        found = self.server.engine.swarm("GET", target)
+        ours = [each for each in found if (each["Spec"].get("Labels") or {}).get(LABEL) == LABEL_VALUE]
+        self._show([_without_environment(each) for each in ours])
+
+    def inspect_service(self, service: str, query: Query, body: bytes) -> None:
+        """GET /services/ID."""
+        _only(query)
+        self._need_swarm()
+        self._show(self.server.engine.own_service(service))
+
+    def remove_service(self, service: str, query: Query, body: bytes) -> None:
+        """DELETE /services/ID: its container gets a SIGTERM, wherever it is."""
+        _only(query)
+        self._need_swarm()
+        found = self.server.engine.own_service(service)
+        self._pass(self.server.engine.call("DELETE", f"{_SWARM_VERSION}/services/{found['ID']}"))
+
+    def service_logs(self, service: str, query: Query, body: bytes) -> None:
+        """GET /services/ID/logs: the last lines, without following."""
+        wanted = {key: value for key, value in query.items() if value.lower() not in ("", "0", "false", "none")}
+        _only(wanted, "stdout", "stderr", "timestamps", "tail")
+        self._need_swarm()
+        if not re.fullmatch(r"[0-9]{1,4}", wanted.get("tail", "")):
+            raise Refusal("tail: expected a number of lines", 400)
+        found = self.server.engine.own_service(service)
+        asked = {key: value if key == "tail" else "1" for key, value in wanted.items()}
+        target = f"{_SWARM_VERSION}/services/{found['ID']}/logs?{urllib.parse.urlencode(asked)}"
+        self._pass(self.server.engine.call("GET", target))
+
+    def list_tasks(self, query: Query, body: bytes) -> None:
+        """GET /tasks of one service of ours."""
+        _only(query, "filters")
+        self._need_swarm()
+        services = _filter(query, "service")
+        if len(services) != 1 or not re.fullmatch(_SWARM_ID, services[0]):
+            raise Refusal("filters: expected one service, by its id", 400)
+        self.server.engine.own_service(services[0])
+        target = "/tasks?" + urllib.parse.urlencode({"filters": json.dumps({"service": services})})
+        found = self.server.engine.swarm("GET", target)
+        self._show([_without_environment(each) for each in found if each["ServiceID"] == services[0]])
+
+    def inspect_task(self, task: str, query: Query, body: bytes) -> None:
+        """GET /tasks/ID."""
+        _only(query)
+        self._need_swarm()
+        found = self.server.engine.swarm("GET", f"/tasks/{task}")
+        if not found.get("ServiceID"):
+            raise Refusal(f"task {task[:12]} belongs to no run of ours")
+        self.server.engine.own_service(str(found["ServiceID"]))
+        self._show(_without_environment(found))
+
+    def list_nodes(self, query: Query, body: bytes) -> None:
+        """GET /nodes: which machines there are, and their room."""
+        _only(query)
+        self._need_swarm()
+        self._show([_shown(each, _NODE) for each in self.server.engine.swarm("GET", "/nodes")])
+
+    def inspect_node(self, node: str, query: Query, body: bytes) -> None:
+        """GET /nodes/ID."""
+        _only(query)
+        self._need_swarm()
+        self._show(_shown(self.server.engine.swarm("GET", f"/nodes/{node}"), _NODE))
+
+    def _need_swarm(self) -> None:
+        if not self.server.config.swarm_network:
+            raise Refusal(f"{self.command} {self.path[:200]} is not allowed: no network of a swarm is configured")
+
+    def _show(self, found: Any) -> None:
+        self._pass(Reply(200, json.dumps(found).encode()))
+
     def pull(self, prefix: str, query: Query, body: bytes) -> None:
         """POST /images/create: the launcher pulls an image that is not there."""
         _only(query, "fromImage", "tag", "platform")
@@ -734,6 +1129,17 @@ def _only(query: Query, *allowed: str) -> None:
             raise Refusal(f"the parameter {key[:40]!r} is not allowed")
 
 
+def _filter(query: Query, key: str) -> list[str]:
+    """The values of the one filter ``key``, which is all that ``filters`` may hold."""
+    found = strict_json(query["filters"].encode()) if query.get("filters") else {}
+    if not isinstance(found, dict) or not set(found) <= {key}:
+        raise Refusal(f"filters: allowed is {key!r} only")
+    values = found.get(key, [])
+    if not isinstance(values, list) or not all(isinstance(each, str) and len(each) < 300 for each in values):
+        raise Refusal("filters: expected lists of strings", 400)
+    return list(values)
+
+
 def _printable(text: str) -> str:
     """A client must not be able to write a line of its own into the log."""
     return "".join(char if char.isprintable() else "?" for char in text)
@@ -752,6 +1158,16 @@ _ROUTES: list[tuple[str, str, Action]] = [
     ("POST", f"(?P<prefix>{_VERSION})/containers/{_CONTAINER}/stop", Handler.stop),
     ("GET", f"(?P<prefix>{_VERSION})/images/{_IMAGE_PATH}/json", Handler.inspect_image),
     ("POST", f"(?P<prefix>{_VERSION})/images/create", Handler.pull),
+    ("GET", f"{_VERSION}/info", Handler.swarm_info),
+    ("POST", f"{_VERSION}/services/create", Handler.create_service),
+    ("GET", f"{_VERSION}/services", Handler.list_services),
+    ("GET", f"{_VERSION}/services/(?P<service>{_SWARM_ID})", Handler.inspect_service),
+    ("DELETE", f"{_VERSION}/services/(?P<service>{_SWARM_ID})", Handler.remove_service),
+    ("GET", f"{_VERSION}/services/(?P<service>{_SWARM_ID})/logs", Handler.service_logs),
+    ("GET", f"{_VERSION}/tasks", Handler.list_tasks),
+    ("GET", f"{_VERSION}/tasks/(?P<task>{_SWARM_ID})", Handler.inspect_task),
+    ("GET", f"{_VERSION}/nodes", Handler.list_nodes),
+    ("GET", f"{_VERSION}/nodes/(?P<node>{_SWARM_ID})", Handler.inspect_node),
 ]
 ROUTES = [(method, re.compile(pattern), action) for method, pattern, action in _ROUTES]
 

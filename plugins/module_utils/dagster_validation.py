@@ -18,6 +18,8 @@ from typing import Any
 # Constructed for real, since they need no connection and check more than their schema says.
 CONSTRUCTED = {
     ("dagster_docker", "DockerRunLauncher"),
+    ("dagster_gce_launcher", "DockerRunLauncher"),
+    ("dagster_gce_launcher", "SwarmRunLauncher"),
     ("dagster", "DefaultRunLauncher"),
     ("dagster", "QueuedRunCoordinator"),
     ("dagster._core.run_coordinator", "QueuedRunCoordinator"),
@@ -110,6 +112,8 @@ def _check_class(data: Any) -> Any:
     made = data.rehydrate()
     if data.class_name == "DockerRunLauncher":
         _check_container_kwargs(dict(made.container_kwargs))
+    if data.class_name == "SwarmRunLauncher":
+        made.check()
     return made
 
 

@@ -11,9 +11,13 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
     docker_cli,
     graphql,
     releases,
+    swarm,
 )
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.deployment_task import Task
 
+_FINISHED = (
+    '{{.Id}} {{.State.FinishedAt}} {{.Created}} {{with index .Config.Labels "com.docker.swarm.service.id"}}{{.}}{{end}}'
+)
 # How long an image of the user code may lie about before it is plain that nobody releases it.
 STRAY_SECONDS = 24 * 3600
 
@@ -72,7 +76,33 @@ def remove_image(task: Task, record: releases.Release) -> None:
 
 
 def remove_run_containers(task: Task) -> int:
-    """Remove containers of finished runs by age and count; the newest stay for whoever wants to look at one."""
+    """Remove containers and services of finished runs by age and count; the newest stay for whoever wants to look."""
+    return _remove_containers(task) + _remove_services(task)
+
+
+def _remove_services(task: Task) -> int:
+    tasks = swarm.tasks()
+    ended = [each for each in tasks if each.ended]
+    oldest = time.time() - task.options.keep_run_containers_hours * 3600
+    ended.sort(key=lambda each: each.updated, reverse=True)
+    surplus = [
+        each for number, each in enumerate(ended) if number >= task.options.keep_run_containers or each.updated < oldest
+    ]
+    # One that waits still for a machine, though its run has been failed for it.
+    surplus += [each for each in tasks if each.waits]
+    if not surplus:
+        return 0
+    try:
+        # As below: run monitoring asks the service of a run that died for the reason.
+        flying = {each.run_id for each in task.webserver.all_runs(graphql.IN_FLIGHT)}
+    except graphql.GraphQLError:
+        return 0
+    names = [each.service for each in surplus if each.run_id not in flying]
+    swarm.remove(names)
+    return len(names)
+
+
+def _remove_containers(task: Task) -> int:
     listed = docker_cli.run(
         ["ps", "-aq", "--no-trunc", "--filter", "label=dagster/run_id", "--filter", "status=exited",
          "--filter", "status=dead"],
@@ -81,12 +111,13 @@ def remove_run_containers(task: Task) -> int:
     if not listed:
         return 0
     # By their end: a run of two days has just ended when its container is two days old.
-    shown = docker_cli.run(
-        ["container", "inspect", "-f", "{{.Id}} {{.State.FinishedAt}} {{.Created}}", *listed], check=False
-    )
+    shown = docker_cli.run(["container", "inspect", "-f", _FINISHED, *listed], check=False)
     found = []
     for line in shown.stdout.splitlines():
         identifier, *moments = line.split()
+        if len(moments) != 2:
+            # Of a service, which Swarm itself removes with it.
+            continue
         with contextlib.suppress(ValueError):
             # One that never ran "finished" in the year 1.
             found.append((max(code_server.instant(each) for each in moments), identifier))

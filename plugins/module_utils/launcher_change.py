@@ -9,12 +9,24 @@ from typing import Any
 from ansible_collections.dataops.dagster_gce.plugins.module_utils import code_server
 
 _DEFAULT = "DefaultRunLauncher"
+_DOCKER = ("dagster_docker", "DockerRunLauncher")
 
 
 def launcher(document: Mapping[str, Any]) -> str:
     """The launcher's class in dagster.yaml; Dagster's own default where it names none."""
     block = document.get("run_launcher")
     return str(block.get("class", _DEFAULT)) if isinstance(block, Mapping) else _DEFAULT
+
+
+def with_swarm(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with a Docker launcher that knows runs that were launched as services.
+
+    Dagster's own would find no container of theirs and have them failed, though they go on.
+    """
+    block = document.get("run_launcher")
+    if not isinstance(block, Mapping) or (block.get("module"), block.get("class")) != _DOCKER:
+        return document
+    return {**document, "run_launcher": {**block, "module": "dagster_gce_launcher"}}
 
 
 def refusal(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

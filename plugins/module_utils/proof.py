@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.dataops.dagster_gce.plugins.module_utils import code_server, docker_cli, graphql
+from ansible_collections.dataops.dagster_gce.plugins.module_utils import code_server, docker_cli, graphql, swarm
 
 _LAUNCH = """
 mutation($params: ExecutionParams!) {
@@ -250,6 +250,9 @@ def _run_problem(proof: Proof, run: Mapping[str, Any], events: list[dict[str, An
         log = _said(expected.daemon_container, expected.log_lines)
         return f"{text}\nThe daemon has not taken it from the queue. {log}"
     tags = {each["key"]: each["value"] for each in run.get("tags", [])}
+    if tags.get("dagster_gce/service") == swarm.service_name(proof.run_id):
+        log = swarm.logs(swarm.service_name(proof.run_id), expected.log_lines)
+        return f"{text}\nIts container said last:\n{log or 'nothing'}"
     worker = tags.get("docker/container_id")
     if worker:
         return f"{text}\n{_said(worker, expected.log_lines)}"

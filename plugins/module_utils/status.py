@@ -18,18 +18,20 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
     deployment,
     deployment_housekeeping,
     docker_cli,
+    engine_api,
     graphql,
     releases,
     workspace,
 )
-from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import config as operations_config
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import (
+    capacity,
     gateway_place,
     health,
     jobs,
     safety,
     watch_actions,
 )
+from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import config as operations_config
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.jobs import CRITICAL, WARNING, Problem
 
 
@@ -58,6 +60,7 @@ def gather(task: deployment.Deployment, deploys: int) -> dict[str, Any]:
     containers, state["containers"] = _containers(task, problems)
     _webserver(task, state, problems)
     _releases(task, state, containers, problems)
+    state["machines"], state["waiting"] = _machines(problems)
     state["disk"] = _disk(task)
     state["deploys"] = task.store.last_deploys(deploys)
     state["jobs"] = _jobs()
@@ -90,6 +93,19 @@ def _containers(
     except docker_cli.DockerError as error:
         problems.critical("engine", str(error))
         return [], []
+
+
+def _machines(problems: Findings) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The swarm's machines and the runs that wait for one; empty without a swarm."""
+    try:
+        found = capacity.look()
+    except engine_api.EngineError:
+        # That the engine does not answer is told of the containers.
+        return [], []
+    if found is None:
+        return [], []
+    problems.add(capacity.problems(found))
+    return [asdict(each) for each in found.machines], [asdict(each) for each in found.waiting]
 
 
 def _jobs() -> list[dict[str, Any]]:
@@ -258,6 +274,10 @@ def render(state: dict[str, Any]) -> str:
         f"   {each['status']:<9} {each['run_id']}  {each['job']}  {each['seconds']} s  {each['release']}"
         for each in runs["in_flight"][:10]
     ]
+    if state["machines"]:
+        machines = [capacity.Machine(**each) for each in state["machines"]]
+        waiting = [capacity.Waiting(**each) for each in state["waiting"]]
+        lines += ["machines", *capacity.lines(capacity.Capacity(machines, waiting))]
     if state["disk"]:
         lines.append(f"disk      {state['disk']['free_gb']} GB of {state['disk']['total_gb']} GB free")
     lock = state["lock"]

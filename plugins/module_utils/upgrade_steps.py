@@ -13,6 +13,7 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
     files,
     postgres_volume,
     releases,
+    swarm,
     upgrade_journal,
     upgrade_migrate,
     upgrade_plan,
@@ -116,6 +117,7 @@ class Steps(Task):
             runs = server.runs_in_flight(plan.database)
             shown = ["--filter", "label=dataops.dagster_gce=run", "--format", '{{.Label "dagster/run_id"}}']
             workers = docker_cli.run(["ps", *shown]).stdout.split()
+            workers += [each.run_id for each in swarm.services() if each.goes and each.run_id not in workers]
             if not runs and not workers:
                 return
             if len(runs) != told:

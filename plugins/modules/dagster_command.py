@@ -31,6 +31,12 @@ options:
     description: Name of PostgreSQL's container.
     type: str
     default: dagster-postgres
+  storage:
+    description: >-
+      The volume with the files of I/O managers and compute logs, or the path of a folder that machines share.
+    type: str
+    default: dagster-storage
+    version_added: 1.1.0
   sha256:
     description: Set by the action; checksum of the command.
     type: str
@@ -75,7 +81,15 @@ SETTINGS = files.Owner(0, 0, 0o600)
 STATE = files.Owner(0, 0, 0o750)
 
 # What the command has to know of the stack.
-STACK = ("root", "webserver_url", "webserver_container", "daemon_container", "postgres_container", "location")
+STACK = (
+    "root",
+    "webserver_url",
+    "webserver_container",
+    "daemon_container",
+    "postgres_container",
+    "location",
+    "storage",
+)
 
 
 class Command:
@@ -168,6 +182,7 @@ def main() -> None:
         "daemon_container": {"type": "str", "default": "dagster-daemon"},
         "postgres_container": {"type": "str", "default": "dagster-postgres"},
         "location": {"type": "str", "default": "dagster_core"},
+        "storage": {"type": "str", "default": "dagster-storage"},
         "sha256": {"type": "str"},
         # No secret, but hundreds of kilobytes that would stand in the journal and under -vvv.
         "content": {"type": "str", "no_log": True},

@@ -44,6 +44,11 @@ options:
         hold.
     type: str
     default: ''
+  swarm_network:
+    description: The overlay network of runs that are services of Docker Swarm. Empty looks at no swarm.
+    type: str
+    default: ''
+    version_added: 1.1.0
   project:
     description: A Compose project whose containers are to be described.
     type: str
@@ -101,6 +106,15 @@ other_dagster:
     are the same, or where container or image is not there.
   type: dict
   returned: always
+swarm_network:
+  description:
+    - The id of the network O(swarm_network); empty where the engine has none. A swarm that is made anew has another.
+  type: str
+  returned: always
+swarm_problem:
+  description: Why runs cannot be launched as services of Docker Swarm; empty if they can, or O(swarm_network) is.
+  type: str
+  returned: always
 containers:
   description: >-
     Containers of O(project), with C(name), C(service), C(state), C(health), C(exit_code), C(oom_killed), C(restarts),
@@ -130,6 +144,7 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
     connections,
     docker_cli,
     postgres_volume,
+    swarm,
     upgrade_image,
 )
 
@@ -325,6 +340,7 @@ def main() -> None:
             "root": {"type": "path"},
             "volume": {"type": "str", "default": ""},
             "image": {"type": "str", "default": ""},
+            "swarm_network": {"type": "str", "default": ""},
             "project": {"type": "str", "default": ""},
             "log_lines": {"type": "int", "default": 30},
         },
@@ -339,6 +355,7 @@ def main() -> None:
     try:
         containers = project_containers(wanted["project"], wanted["log_lines"]) if engine and wanted["project"] else []
         volume = wanted["volume"] or (postgres_volume.name(wanted["root"]) if wanted["root"] else "")
+        network = wanted["swarm_network"]
         module.exit_json(
             changed=False,
             engine=engine,
@@ -349,6 +366,8 @@ def main() -> None:
             postgres_volume=volume,
             postgres_major=postgres_major(volume) if engine and volume else "",
             other_dagster=other_dagster(wanted["image"]) if engine and wanted["image"] else {},
+            swarm_network=swarm.network_id(network) if engine and network else "",
+            swarm_problem=swarm.problem(network) if engine and network else "",
             containers=containers,
             summary=summarize(containers) if engine else "The Docker engine does not answer.",
         )

@@ -93,6 +93,7 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
     file_task,
     files,
     launcher_change,
+    swarm,
     workspace,
 )
 
@@ -160,7 +161,8 @@ class DagsterYaml(file_task.FileTask):
         """The file's text; a workspace keeps the user code's entry of ``before``."""
         content: dict[str, Any] = self.module.params["content"]
         if self.kind == "instance":
-            return workspace.render({key: value for key, value in content.items() if value is not None})
+            document = {key: value for key, value in content.items() if value is not None}
+            return workspace.render(self.with_launcher(document))
         try:
             extra = content.get("load_from") or []
             name = self.module.params["core_location"]
@@ -176,6 +178,14 @@ class DagsterYaml(file_task.FileTask):
         except workspace.WorkspaceError as error:
             self.fail(f"{self.path}: {error}")
         return text
+
+    def with_launcher(self, document: dict[str, Any]) -> dict[str, Any]:
+        """On a machine with a swarm, the form of the Docker launcher that sees to the end of runs of Swarm's, too."""
+        try:
+            return launcher_change.with_swarm(document) if swarm.network_id() else document
+        except docker_cli.DockerError:
+            # A machine without an engine has no swarm.
+            return document
 
     def serving_host(self) -> str | None:
         """The container of the release that serves; None before the first."""

@@ -70,6 +70,11 @@ options:
     type: list
     elements: int
     default: []
+  peer_ports:
+    description: TCP ports that the rules of the part C(firewall) leave open to some machines only.
+    type: list
+    elements: int
+    default: []
   closes_ports:
     description:
       - Whether the firewall's rules close every other port. If so, a program that listens on another one is an error.
@@ -204,7 +209,8 @@ class Hardening:
             self.machine.check_rules(hardening.stamped(self.rules))
             # A gateway that this play is about to take away is no surprise.
             gateway = [int(port) for port in gateway_place.state().get("ports", [])]
-            others = self.machine.listeners([*self.open, *gateway]) if self.module.params["closes_ports"] else []
+            known = [*self.open, *gateway, *self.module.params["peer_ports"]]
+            others = self.machine.listeners(known) if self.module.params["closes_ports"] else []
             if others:
                 raise hardening.HardeningError(
                     f"host_hardening_open_ports: found {', '.join(others)}, which the firewall would close; expected "
@@ -324,6 +330,7 @@ def main() -> None:
         "sysctl": {"type": "dict", "default": {}},
         "sysctl_path": {"type": "path", "default": "/etc/sysctl.d/90-dagster-gce.conf"},
         "ports": {"type": "list", "elements": "int", "default": []},
+        "peer_ports": {"type": "list", "elements": "int", "default": []},
         "closes_ports": {"type": "bool", "default": False},
         "ssh_undo_seconds": {"type": "int", "default": 120},
         "confirm_ssh": {"type": "bool", "default": False},

@@ -25,7 +25,7 @@ from typing import Any
 import docker
 
 from lab import machine as lab_machine
-from tests.bench import kamal, provision
+from tests.bench import kamal, provision, scale
 from tests.bench.kamal import Kamal
 from tests.bench.measure import host_or_nothing, launches, row, seconds, spread
 from tests.e2e.harness import ROOT, Machine, wait
@@ -51,9 +51,13 @@ def main() -> int:
     if only.search("provision"):
         provision.measure(max(3, ROUNDS))
     names = [name for name in ("first_setup", "nochange", "memory", "redeploy", "growth") if only.search(name)]
+    scales = bool(only.search("scale"))
+    if names or scales:
+        subprocess.run([sys.executable, "-m", "lab", "up"], cwd=ROOT, check=True)
+    if scales:
+        scale.measure()
     if not names:
         return 0
-    subprocess.run([sys.executable, "-m", "lab", "up"], cwd=ROOT, check=True)
     bench = Bench()
     try:
         for name in names:

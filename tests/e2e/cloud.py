@@ -33,6 +33,7 @@ class Cloud:
         self.host = host
         self.project = project
         self.hosts = [host]
+        self.workers: list[str] = []
         self.zone = zone
         # What provision.yml makes at least, in a project that has no service enabled.
         self.first_changes = 13
@@ -52,7 +53,9 @@ class Cloud:
         """Write the inventory, with other variables from now on."""
         self.variables |= variables
         self.folder.mkdir(parents=True, exist_ok=True)
-        hosts = {"dagster": {"hosts": {host: {} for host in self.hosts}, "vars": self.variables}}
+        hosts: dict[str, Any] = {"dagster": {"hosts": {host: {} for host in self.hosts}, "vars": self.variables}}
+        if self.workers:
+            hosts["dagster_workers"] = {"hosts": {host: {} for host in self.workers}, "vars": self.variables}
         (self.folder / "hosts.yml").write_text(json.dumps(hosts))
 
     def command(self, playbook: str, *arguments: str, **variables: Any) -> list[str]:

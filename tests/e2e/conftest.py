@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.harness import Machine
+from tests.e2e.harness import Machine, new_or_given
 
 
 @pytest.fixture(scope="module")
 def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     """A new machine, named after the test file; removed when the file is through."""
-    found = Machine("e2e-" + request.module.__name__.rsplit("test_", 1)[1].replace("_", "-")).start()
-    yield found
-    found.remove()
+    name = "e2e-" + request.module.__name__.rsplit("test_", 1)[1].replace("_", "-")
+    with new_or_given(name) as found:
+        yield found

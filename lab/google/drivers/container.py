@@ -358,7 +358,7 @@ def owner(folder: Path) -> str:
 def _remove(client: docker.DockerClient, container: Container) -> None:
     container.remove(force=True, v=True)
     for mount in container.attrs["Mounts"]:
-        if mount["Type"] == "volume":
+        if mount["Type"] == "volume" and mount["Name"] != machine.SHARED_VOLUME:
             client.volumes.get(mount["Name"]).remove(force=True)
 
 

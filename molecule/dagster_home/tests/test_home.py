@@ -249,8 +249,15 @@ class TestDagsterYaml:
         assert done.returncode != 0
         for name in ("dagster_home_postgres_user", "dagster_home_root", "dagster_home_run_memory"):
             assert f"{name}: found" in done.stdout
-        done = role(dagster_home_run_launcher="swarm")
+        done = role(dagster_home_run_launcher="celery")
         assert "dagster_home_run_launcher" in done.stdout
+
+    def test_an_engine_without_a_swarm_is_told_before_anything_is_touched(self, host: Host, role: Role) -> None:
+        before = host.check_output(f"cat {ROOT}/.env {HOME}/dagster.yaml | sha256sum")
+        done = role(dagster_home_run_launcher="swarm", dagster_home_gcp_project="another")
+        assert done.returncode != 0
+        assert "dagster_run_launcher: found swarm" in " ".join(done.stdout.split())
+        assert host.check_output(f"cat {ROOT}/.env {HOME}/dagster.yaml | sha256sum") == before
 
 
 class TestWorkspace:

@@ -33,7 +33,7 @@ class Settings:
         recipients: age's public keys; empty: not encrypted.
         identity: age's private key, for restores and drills; the machine may do without.
         secrets: whether .env and the service account's key are part of a backup.
-        storage: what of the volume dagster-storage is part of it: ``logs`` (compute logs), ``all``, ``none``.
+        storage: what of the files of I/O managers and compute logs is part of it: ``logs`` (those), ``all``, ``none``.
         logs_full_days: days after which compute logs are written as a whole again.
         min_free_bytes, min_free_percent: what a backup leaves free on its disk, whichever is more.
         compression: of pg_dump, 0 to 9.

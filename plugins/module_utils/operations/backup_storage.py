@@ -17,25 +17,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from ansible_collections.dataops.dagster_gce.plugins.module_utils import docker_cli, files
-from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import jobs
+from ansible_collections.dataops.dagster_gce.plugins.module_utils import files
+from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import jobs, storage
 
-VOLUME = "dagster-storage"
 COMPUTE_LOGS = "compute_logs"
 INDEX = ".storage-index.json"
 ARCHIVES = "logs"
 
 
 def mountpoint() -> str:
-    """Where the volume stands on this machine.
+    """Where the files stand on this machine.
 
     Raises:
         jobs.JobError: there is none.
     """
-    found = docker_cli.inspect("volume", VOLUME)
-    if found is None:
-        raise jobs.JobError(f"Docker has no volume {VOLUME}; expected the one of the stack: run site.yml")
-    return str(found["Mountpoint"])
+    found = storage.folder()
+    if not found:
+        raise jobs.JobError(f"found no {storage.name()}; expected the stack's volume, or a folder: run site.yml")
+    return found
 
 
 @dataclass

@@ -32,6 +32,8 @@ class Stack:
     daemon_container: str = "dagster-daemon"
     postgres_container: str = "dagster-postgres"
     location: str = "dagster_core"
+    # A volume, or the path of a folder that machines share.
+    storage: str = "dagster-storage"
 
     @property
     def state(self) -> str:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ansible_collections.dataops.dagster_gce.plugins.module_utils import code_server, docker_cli
-from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import config, health
+from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import capacity, config, health
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.jobs import Metric
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.metrics_sample import metric
 
@@ -30,8 +30,31 @@ def engine() -> list[Metric]:
     runs = Counter(listed.stdout.split())
     for state in sorted({"running", "exited", *runs}):
         samples.append(metric("run_containers", runs[state], "Containers of runs, by state.", state=state))
+    samples += _swarm()
     samples.append(metric("images", len(set(images)), "Images on the machine."))
     return samples
+
+
+def _swarm() -> Iterator[Metric]:
+    """The swarm's machines with their room and their runs, and the runs that wait; nothing without a swarm."""
+    found = capacity.look()
+    if found is None:
+        return
+    for each in found.machines:
+        name = each.name
+        yield metric("machine_ready", each.takes_runs, "Whether the machine of the swarm takes runs.", machine=name)
+        yield metric("machine_up", each.state == "ready", "Whether the machine answers its manager.", machine=name)
+        yield metric("machine_cpus", each.cpus, "CPUs of the machine.", machine=name)
+        text = "CPUs that runs on the machine have reserved."
+        yield metric("machine_cpus_reserved", round(each.cpus_reserved, 3), text, machine=name)
+        yield metric("machine_memory_bytes", each.memory, "Memory of the machine.", machine=name)
+        text = "Memory that runs on the machine have reserved."
+        yield metric("machine_memory_reserved_bytes", each.memory_reserved, text, machine=name)
+        yield metric("machine_runs", len(each.runs), "Runs that the machine has.", machine=name)
+    text = "Runs that wait for a machine with room, or are being started."
+    yield metric("services_waiting", len(found.waiting), text)
+    longest = max((each.seconds for each in found.waiting), default=0.0)
+    yield metric("services_waiting_seconds", round(longest, 1), "How long the first of them has waited.")
 
 
 def _container(found: health.Service) -> Iterator[Metric]:

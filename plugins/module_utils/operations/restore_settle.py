@@ -8,7 +8,7 @@ import json
 import os
 import time
 
-from ansible_collections.dataops.dagster_gce.plugins.module_utils import docker_cli, graphql, proof, releases
+from ansible_collections.dataops.dagster_gce.plugins.module_utils import docker_cli, graphql, proof, releases, swarm
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import (
     config,
     database,
@@ -43,6 +43,8 @@ def stop() -> None:
     """Stop whoever writes to the database: daemon, webserver, run containers."""
     stack = config.stack()
     docker_cli.run(["stop", "--time", "20", stack.daemon_container, *_webservers()], timeout=120)
+    # With what is on other machines; before the containers of this one, in whose place Swarm makes no new ones.
+    swarm.remove([each.id for each in swarm.services()])
     listed = docker_cli.run(["ps", "--quiet", "--filter", f"label={_RUN_LABEL}"])
     if listed.stdout.split():
         # Their runs are not in the database any more that they would report to.

@@ -15,6 +15,7 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations imp
     config,
     database,
     jobs,
+    storage,
     upkeep_database,
     upkeep_docker,
     upkeep_files,
@@ -208,7 +209,7 @@ def keep_up(policy: Policy, dry: bool = False, emergency: bool = False) -> Repor
     existing, protected = _compute_logs_that_stay(policy, report)
     if existing is not None:
         try:
-            folder = upkeep_files.volume_folder()
+            folder = storage.folder()
             if folder:
                 count, size = upkeep_files.remove_compute_logs(
                     folder, existing, protected, policy.compute_logs_days, policy.ticks_days, dry

@@ -17,7 +17,6 @@ from collections.abc import Collection, Iterator
 
 from ansible_collections.dataops.dagster_gce.plugins.module_utils import docker_cli
 
-VOLUME = "dagster-storage"
 COMPUTE_LOGS = "compute_logs"
 APT_CACHE = "/var/cache/apt/archives"
 
@@ -25,12 +24,6 @@ APT_CACHE = "/var/cache/apt/archives"
 _RUN = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 # A run that is being removed in the UI right now, or one whose row is about to come.
 _GONE_DAYS = 1.0
-
-
-def volume_folder(name: str = VOLUME) -> str:
-    """Where a volume's files are on this machine; empty if there is no such volume."""
-    found = docker_cli.inspect("volume", name)
-    return str(found["Mountpoint"]) if found else ""
 
 
 @contextlib.contextmanager

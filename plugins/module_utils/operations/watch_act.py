@@ -16,6 +16,7 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
     docker_cli,
     graphql,
     postgres_volume,
+    swarm,
 )
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import (
     config,
@@ -128,6 +129,8 @@ class Hands:
         for each, meanwhile in zip(dead, told, strict=True):
             if not meanwhile:
                 said = code_server.logs(each.container, LOG_LINES) if each.container else ""
+                if each.service:
+                    said = swarm.logs(each.service, LOG_LINES)
                 kept = watch_actions.evidence(f"run-{each.run.run_id[:8]}", said) if said else ""
                 self.note(each.action, each.run.run_id, each.reason, evidence=kept)
 
@@ -149,14 +152,17 @@ class Hands:
     def end_strays(self, strays: Sequence[watch_runs.Stray]) -> None:
         """Stop containers whose run has ended."""
         for each in strays:
-            error = ""
+            error, name = "", each.container.id if each.container else each.service
             try:
-                docker_cli.run(["stop", "-t", "30", each.container.id], timeout=90)
-                if each.remove:
-                    docker_cli.run(["rm", "-v", each.container.id], check=False, timeout=60)
+                if each.container is None:
+                    swarm.remove([each.service])
+                else:
+                    docker_cli.run(["stop", "-t", "30", name], timeout=90)
+                    if each.remove:
+                        docker_cli.run(["rm", "-v", name], check=False, timeout=60)
             except docker_cli.DockerError as failed:
                 error = str(failed).strip()[:500]
-            self.note("stop_container", each.container.id[:12], each.why, error)
+            self.note("stop_container" if each.container else "remove_service", name[:12], each.why, error)
 
     def remove_ended_workers(self, ended: int) -> None:
         """Remove containers of finished runs by age and count, as a deploy does; once an hour, or if they are many."""

@@ -15,12 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.dataops.dagster_gce.plugins.module_utils import code_server, docker_cli, graphql
+from ansible_collections.dataops.dagster_gce.plugins.module_utils import code_server, docker_cli, graphql, swarm
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import config, database
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.watch_settings import Settings
 
 RUN_LABEL = "dagster/run_id"
 CONTAINER_TAG = "docker/container_id"
+SERVICE_TAG = "dagster_gce/service"
 SERVER_TAG = ".dagster/grpc_info"
 PROMISE_TAG = "dagster/will_retry"
 RETRY_TAG = "dagster/auto_retry_run_id"
@@ -53,6 +54,8 @@ class Container:
     started_text: str = ""
     finished: float = 0.0
     addresses: tuple[str, ...] = ()
+    # Of Docker Swarm, which looks after the container itself.
+    service: str = ""
 
     @property
     def gone(self) -> bool:
@@ -79,6 +82,12 @@ class Run:
     server: str
     has_started: bool
     updated: float = 0.0
+    service: str = ""
+
+    @property
+    def is_service(self) -> bool:
+        """Whether it was launched as a service of Docker Swarm: a retry has its predecessor's tag before it is."""
+        return self.service == swarm.service_name(self.run_id)
 
 
 @dataclass
@@ -93,6 +102,8 @@ class Look:
     # Ids that the engine does not know.
     missing: frozenset[str] = frozenset()
     ended_workers: int = 0
+    # By run: those of runs in flight, and those that go. None: there is no swarm, or it could not be asked.
+    services: dict[str, swarm.Task] | None = None
     # Runs that have, or had, a container in which something was started.
     launched: frozenset[str] = frozenset()
     runs: list[Run] | None = None
@@ -117,10 +128,13 @@ def take(settings: Settings) -> Look:
     begun = time.monotonic()
     listed = _list()
     look.starved = time.monotonic() - begun > STARVED_SECONDS
-    look.ended_workers = sum(1 for each in listed if each["run"] and each["state"] in ("exited", "dead"))
+    services = _services(listed)
+    own = [each for each in listed if not each["service"]]
+    look.ended_workers = sum(1 for each in own if each["run"] and each["state"] in ("exited", "dead"))
     look.launched = frozenset(each["run"] for each in listed if each["run"] and each["state"] != "created")
     working = [each for each in listed if each["run"] and each["state"] not in ("exited", "dead", "created")]
-    _ask_database(look, [each["run"] for each in working])
+    _ask_database(look, [*(each["run"] for each in working), *(each.run_id for each in services or () if each.goes)])
+    _ask_swarm(look, services)
     named = [each.container_id for each in look.runs or () if each.container_id]
     standing = [each["id"] for each in listed if not each["run"]]
     found, look.missing = _inspect(dict.fromkeys([*standing, *(each["id"] for each in working), *named]))
@@ -140,11 +154,39 @@ def inspect(name: str) -> Container | None:
 
 
 def _list() -> list[dict[str, str]]:
-    form = '{"id":"{{.ID}}","state":"{{.State}}","run":"{{.Label "dagster/run_id"}}"}'
+    form = (
+        '{"id":"{{.ID}}","state":"{{.State}}","run":"{{.Label "dagster/run_id"}}","networks":"{{.Networks}}",'
+        '"service":"{{.Label "com.docker.swarm.service.id"}}"}'
+    )
     shown = docker_cli.run(
         ["ps", "-a", "--no-trunc", "--filter", f"label={code_server.LABEL}", "--format", form], timeout=20
     )
     return [json.loads(line) for line in shown.stdout.splitlines() if line.strip()]
+
+
+def _services(listed: Sequence[Mapping[str, str]]) -> list[swarm.Service] | None:
+    """The services of runs, on a machine that has any; None where they cannot be asked for."""
+    # PostgreSQL is on the network of the swarm, where there is one: no call of the engine on a machine without.
+    if not any(swarm.NETWORK in each["networks"].split(",") for each in listed):
+        return None
+    try:
+        return swarm.services()
+    except docker_cli.DockerError:
+        return None
+
+
+def _ask_swarm(look: Look, services: Sequence[swarm.Service] | None) -> None:
+    if services is None:
+        return
+    flying = {run.run_id for run in look.runs or ()}
+    wanted = [each for each in services if each.goes or each.run_id in flying]
+    look.ended_workers += len(services) - len(wanted)
+    try:
+        look.services = {each.run_id: each for each in swarm.tasks(wanted)}
+    except docker_cli.DockerError:
+        return
+    begun = {run for run, task in look.services.items() if not task.waits}
+    look.launched |= begun
 
 
 def _inspect(names: Mapping[str, None]) -> tuple[list[Container], frozenset[str]]:
@@ -183,6 +225,7 @@ def _container(found: Mapping[str, Any]) -> Container:
         addresses=tuple(
             str(each[key]) for each in networks.values() for key in ("IPAddress", "GlobalIPv6Address") if each.get(key)
         ),
+        service=str(labels.get("com.docker.swarm.service.id", "")),
     )
 
 
@@ -198,18 +241,19 @@ SELECT 'run', r.run_id, r.status,
        coalesce(r.start_time, extract(epoch FROM r.create_timestamp)),
        (SELECT t.value FROM run_tags t WHERE t.run_id = r.run_id AND t.key = '{container}' ORDER BY t.id DESC LIMIT 1),
        (SELECT t.value FROM run_tags t WHERE t.run_id = r.run_id AND t.key = '{server}' ORDER BY t.id DESC LIMIT 1),
-       r.start_time IS NOT NULL, extract(epoch FROM r.update_timestamp)
+       r.start_time IS NOT NULL, extract(epoch FROM r.update_timestamp),
+       (SELECT t.value FROM run_tags t WHERE t.run_id = r.run_id AND t.key = '{service}' ORDER BY t.id DESC LIMIT 1)
   FROM runs r WHERE r.status IN ('STARTING', 'STARTED', 'CANCELING')
 UNION ALL
-SELECT 'known', r.run_id, r.status, 0, '', '', false, 0 FROM runs r WHERE r.run_id IN ({ids})
+SELECT 'known', r.run_id, r.status, 0, '', '', false, 0, '' FROM runs r WHERE r.run_id IN ({ids})
 UNION ALL
-SELECT 'unretried', r.run_id, r.status, 0, '', '', false, 0 FROM runs r
+SELECT 'unretried', r.run_id, r.status, 0, '', '', false, 0, '' FROM runs r
   JOIN run_tags w ON w.run_id = r.run_id AND w.key = '{promise}' AND w.value = 'true'
  WHERE r.status = 'FAILURE'
    AND r.end_time BETWEEN extract(epoch FROM now()) - {oldest} AND extract(epoch FROM now()) - {youngest}
    AND NOT EXISTS (SELECT 1 FROM run_tags a WHERE a.run_id = r.run_id AND a.key = '{retry}')
 UNION ALL
-SELECT 'heartbeat', h.daemon_type, '', extract(epoch FROM h.timestamp), '', '', false, 0 FROM daemon_heartbeats h;
+SELECT 'heartbeat', h.daemon_type, '', extract(epoch FROM h.timestamp), '', '', false, 0, '' FROM daemon_heartbeats h;
 """
 
 
@@ -217,8 +261,8 @@ def _ask_database(look: Look, ids: Sequence[str]) -> None:
     # Labels are written by the run launcher; all the same nothing but an id gets into the query.
     safe = [f"'{each}'" for each in ids if _RUN_ID.fullmatch(each)]
     sql = _SQL.format(
-        container=CONTAINER_TAG, server=SERVER_TAG, promise=PROMISE_TAG, retry=RETRY_TAG, youngest=UNRETRIED[0],
-        oldest=UNRETRIED[1], ids=", ".join(safe) or "''",
+        container=CONTAINER_TAG, server=SERVER_TAG, service=SERVICE_TAG, promise=PROMISE_TAG, retry=RETRY_TAG,
+        youngest=UNRETRIED[0], oldest=UNRETRIED[1], ids=", ".join(safe) or "''",
     )  # fmt: skip
     try:
         rows = database.query(sql, timeout=10)
@@ -226,7 +270,7 @@ def _ask_database(look: Look, ids: Sequence[str]) -> None:
         look.database_error = str(error)
         return
     look.runs, look.heartbeats = [], {}
-    for kind, name, status, moment, container, server, started, updated in rows:
+    for kind, name, status, moment, container, server, started, updated, service in rows:
         if kind == "heartbeat":
             look.heartbeats[name] = float(moment or 0)
         elif kind == "known":
@@ -235,7 +279,16 @@ def _ask_database(look: Look, ids: Sequence[str]) -> None:
             look.unretried.append(name)
         else:
             look.runs.append(
-                Run(name, status, float(moment or 0), container, _host(server), started == "t", float(updated or 0))
+                Run(
+                    name,
+                    status,
+                    float(moment or 0),
+                    container,
+                    _host(server),
+                    started == "t",
+                    float(updated or 0),
+                    service,
+                )
             )
 
 

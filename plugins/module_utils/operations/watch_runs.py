@@ -21,7 +21,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ansible_collections.dataops.dagster_gce.plugins.module_utils import docker_cli, releases
+from ansible_collections.dataops.dagster_gce.plugins.module_utils import docker_cli, releases, swarm
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import config, watch_look
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.watch_memory import Memory
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.watch_settings import Settings
@@ -40,8 +40,9 @@ class Dead:
     run: watch_look.Run
     action: str
     reason: str
-    # The container whose last words belong to the evidence; empty where there is none.
+    # The container, or the service, whose last words belong to the evidence; empty where there is none.
     container: str = ""
+    service: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class _Finding:
     text: str
     container: str = ""
     seconds: float = 0.0
+    service: str = ""
 
 
 # Which runs a code server has; None if it does not say.
@@ -72,15 +74,16 @@ def dead_runs(look: watch_look.Look, memory: Memory, settings: Settings, ask: As
         return answers[container.name]
 
     for run in look.runs or ():
-        finding = _container_finding(run, look, settings)
+        finding = (_service_finding if run.is_service else _container_finding)(run, look, settings)
         if finding is None:
             finding = _launch_finding(run, look, memory, settings)
-        if finding is None and not released:
+        if finding is None and not released and not run.is_service:
             finding = _server_finding(run, look, memory, settings, asked)
         if finding is None:
             continue
         if memory.seen(f"run {run.run_id} {run.status}", finding.fact, finding.seconds):
-            found.append(Dead(run, CANCEL if run.status == "CANCELING" else FAIL, finding.text, finding.container))
+            action = CANCEL if run.status == "CANCELING" else FAIL
+            found.append(Dead(run, action, finding.text, finding.container, finding.service))
     return found
 
 
@@ -105,10 +108,31 @@ def _container_finding(run: watch_look.Run, look: watch_look.Look, settings: Set
     return None
 
 
+def _service_finding(run: watch_look.Run, look: watch_look.Look, settings: Settings) -> _Finding | None:
+    """What is wrong with the service that the run is; None if nothing is, or nobody can say."""
+    # A cancel removes the service, and its container may take long to end: that is for run monitoring's own limit.
+    if look.services is None or run.status == "CANCELING":
+        return None
+    patience = max(settings.agree_seconds, MONITORING_SECONDS if run.status == "STARTED" else 0)
+    task = look.services.get(run.run_id)
+    if task is None:
+        if run.status != "STARTED":
+            return None
+        name = swarm.service_name(run.run_id)
+        return _Finding("service missing", f"service {name} of this run is not in the swarm any more", "", patience)
+    if task.ended:
+        text = f"{task.ended}, and the run did not end with it"
+        return _Finding(f"{task.service} {task.state} {bool(task.lost)}", text, "", patience, task.service)
+    return None
+
+
 def _launch_finding(run: watch_look.Run, look: watch_look.Look, memory: Memory, settings: Settings) -> _Finding | None:
     """Whether the run's launch was cut off; None if it was not, or if something of it may have begun."""
     daemon = look.containers.get(config.stack().daemon_container)
     if run.status != "STARTING" or run.server or run.run_id in look.launched or daemon is None:
+        return None
+    # A service waits for room without its daemon; where the swarm does not say, nothing is concluded.
+    if run.is_service and (look.services is None or run.run_id in look.services):
         return None
     # What was started in the future was started before the clock was set back, and proves nothing.
     if daemon.status != "running" or not 0 < run.updated < daemon.started <= memory.wall:
@@ -164,11 +188,12 @@ def _server_finding(
 
 @dataclass(frozen=True)
 class Stray:
-    """A running container whose run has ended, or that Dagster does not know."""
+    """A running container, or service, whose run has ended, or that Dagster does not know."""
 
-    container: watch_look.Container
+    container: watch_look.Container | None
     why: str
     remove: bool
+    service: str = ""
 
 
 def strays(look: watch_look.Look, memory: Memory, settings: Settings) -> list[Stray]:
@@ -177,18 +202,25 @@ def strays(look: watch_look.Look, memory: Memory, settings: Settings) -> list[St
     if look.runs is None:
         return found
     flying = {run.run_id for run in look.runs}
-    for each in look.workers.values():
-        if each.status not in ("running", "paused") or each.run_id in flying:
+    workers: list[tuple[str, str, watch_look.Container | None]] = [
+        (each.id, each.run_id, each)
+        for each in look.workers.values()
+        if each.status in ("running", "paused") and not each.service
+    ]
+    workers += [(each.service, each.run_id, None) for each in (look.services or {}).values() if each.goes]
+    for name, run_id, container in workers:
+        if run_id in flying:
             continue
-        status = look.known.get(each.run_id)
+        status = look.known.get(run_id)
         if status in ("SUCCESS", "FAILURE", "CANCELED"):
-            limit, why = settings.finished_run_seconds, f"its run {each.run_id} is {status}"
+            limit, why = settings.finished_run_seconds, f"its run {run_id} is {status}"
         elif status is None:
-            limit, why = settings.unknown_run_seconds, f"Dagster has no run {each.run_id} (deleted?)"
+            limit, why = settings.unknown_run_seconds, f"Dagster has no run {run_id} (deleted?)"
         else:
             continue
-        if memory.seen(f"stray {each.id}", why, limit):
-            found.append(Stray(each, f"{why} for {memory.standing(f'stray {each.id}'):.0f} s or more", status is None))
+        if memory.seen(f"stray {name}", why, limit):
+            why = f"{why} for {memory.standing(f'stray {name}'):.0f} s or more"
+            found.append(Stray(container, why, status is None, "" if container else name))
     return found
 
 

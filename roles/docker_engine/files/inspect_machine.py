@@ -129,9 +129,22 @@ def fingerprint(path: str) -> str:
     return f"{state.st_uid}:{state.st_gid} {state.st_mode & 0o7777:04o} {digest}"
 
 
+def without_live_restore(path: str) -> bool:
+    """Return whether a daemon.json says so, in words."""
+    try:
+        with open(path, encoding="utf-8") as content:
+            return json.load(content).get("live-restore") is False
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
 def older_than(path: str) -> bool:
-    """Return whether the daemon runs since before this file was written, as after a play that was cut short."""
-    started = output("systemctl", "show", "--property", "ExecMainStartTimestampMonotonic", "--value", "docker.service")
+    """Return whether the daemon runs since before this file was written, as after a play that was cut short.
+
+    A reload counts where the file has live-restore off: that it takes, and a restart would end every container.
+    """
+    since = "StateChangeTimestampMonotonic" if without_live_restore(path) else "ExecMainStartTimestampMonotonic"
+    started = output("systemctl", "show", "--property", since, "--value", "docker.service")
     if started in ("", "0") or not os.path.exists(path):
         return False
     return os.stat(path).st_mtime > time.time() - time.monotonic() + int(started) / 1e6

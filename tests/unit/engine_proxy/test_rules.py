@@ -295,7 +295,7 @@ CONTAINER = "a" * 64
         ("GET", "/v1.45/images/json"),
         ("GET", "/v1.45/images/a/../../info"),
         ("GET", "/v1.45/images/docker_dagster_core%3A1/json"),
-        ("GET", "/v1.45/info"),
+        ("GET", "/v1.45/info/x"),
         ("GET", "/v1.45/events"),
         ("POST", "/v1.45/networks/create"),
         ("POST", "/v1.45/volumes/create"),

@@ -188,7 +188,8 @@ def raw(head: str, body: str = "") -> bytes:
         (raw("GET /_ping"), {400}),
         (raw("GET /v1.45/%2e%2e/info HTTP/1.1"), {403}),
         (raw("GET /_ping HTTP/2.0"), {400, 505}),
-        (raw("DELETE /v1.45/containers/x HTTP/1.1"), {501}),
+        (raw("DELETE /v1.45/containers/x HTTP/1.1"), {403}),
+        (raw("PUT /v1.45/containers/x HTTP/1.1"), {501}),
         (raw("CONNECT docker:80 HTTP/1.1"), {501}),
         (raw("GET /" + "a" * 70000 + " HTTP/1.1"), {414}),
         (raw("GET /_ping HTTP/1.1" + "\nA: b" * 200), {431}),
@@ -262,7 +263,17 @@ def test_memory_at_rest(proxy: Proxy) -> None:
         proxy.send(raw("GET /version HTTP/1.1"))
     status = Path(f"/proc/{proxy.process.pid}/status").read_text()
     resident = int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
-    assert resident <= 25, f"{resident:.1f} MB"
+    assert resident <= 27, f"{resident:.1f} MB"
+
+
+@pytest.mark.parametrize(
+    "request_line", ["GET /v1.45/info", "GET /services", "GET /nodes", "DELETE /v1.45/services/" + "a" * 25]
+)
+def test_nothing_of_swarm_without_its_network(proxy: Proxy, request_line: str) -> None:
+    status, said = proxy.send(raw(f"{request_line} HTTP/1.1"))
+    assert status == 403
+    assert "no network of a swarm is configured" in said
+    assert proxy.post("/v1.45/services/create", {})[0] == 403
 
 
 def test_the_health_check(proxy: Proxy) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import secrets
 import socket
+from pathlib import Path
 
 import docker
 import docker.errors
 import pytest
+import yaml
 
 from lab import demo, images, machine
 from lab.shell import LabError, run, succeeds, wait_until
@@ -75,3 +77,29 @@ def test_a_new_machine_begins_without_what_a_killed_one_has_left() -> None:
     finally:
         made.remove(force=True)
         client.volumes.get(left.name).remove()
+
+
+@pytest.mark.parametrize("given", ["two", "-1", "9", "1.5"])
+def test_a_number_of_workers_is_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str) -> None:
+    monkeypatch.setattr(demo, "WORKERS", tmp_path / "workers.yml")
+    monkeypatch.setenv("WORKERS", given)
+    with pytest.raises(LabError, match="WORKERS: found"):
+        demo.workers()
+
+
+def test_a_demo_keeps_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = demo.ROOT / "inventory" / "lab" / "workers-of-a-test.yml"
+    monkeypatch.setattr(demo, "WORKERS", path)
+    monkeypatch.delenv("WORKERS", raising=False)
+    assert demo.workers() == 0
+    try:
+        demo.write_workers(2)
+        assert demo.workers() == 2
+        listed = yaml.safe_load(path.read_text())
+        assert set(listed["dagster_workers"]["hosts"]) == {"dagster-lab-worker-1", "dagster-lab-worker-2"}
+        assert listed["all"]["vars"]["dagster_run_launcher"] == "swarm"
+        monkeypatch.setenv("WORKERS", "1")
+        with pytest.raises(LabError, match=r"WORKERS: found 1; expected at least 2.*remove_worker\.yml"):
+            demo.workers()
+    finally:
+        path.unlink(missing_ok=True)

@@ -55,6 +55,8 @@ class Engine:
                         "id": each["Id"],
                         "state": each["State"]["Status"],
                         "run": each["Config"]["Labels"].get("dagster/run_id", ""),
+                        "networks": ",".join(each["NetworkSettings"]["Networks"]),
+                        "service": each["Config"]["Labels"].get("com.docker.swarm.service.id", ""),
                     }
                 )
                 for each in self.there
@@ -88,7 +90,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 def test_a_look(engine: Engine, rows: list[list[str]]) -> None:
     rows += [
-        ["run", RUN, "STARTED", "1795406220.5", WORKER, "", "t", "1795406221.5"],
+        ["run", RUN, "STARTED", "1795406220.5", WORKER, "", "t", "1795406221.5", ""],
         [
             "run",
             "other",
@@ -98,9 +100,10 @@ def test_a_look(engine: Engine, rows: list[list[str]]) -> None:
             '{"host": "code.example.com", "port": 4000}',
             "f",
             "1795406222.5",
+            "",
         ],
-        ["known", RUN, "STARTED", "0", "", "", "f", "0"],
-        ["heartbeat", "SENSOR", "", "1795406220.014414", "", "", "f", "0"],
+        ["known", RUN, "STARTED", "0", "", "", "f", "0", ""],
+        ["heartbeat", "SENSOR", "", "1795406220.014414", "", "", "f", "0", ""],
     ]
     look = watch_look.take(SETTINGS)
     assert list(look.containers) == ["dagster-daemon"]
@@ -119,7 +122,7 @@ def test_a_look(engine: Engine, rows: list[list[str]]) -> None:
 
 
 def test_what_the_engine_fails_to_look_up_is_not_gone(engine: Engine, rows: list[list[str]]) -> None:
-    rows.append(["run", RUN, "STARTED", "1.0", "3" * 64, "", "t", "1.0"])
+    rows.append(["run", RUN, "STARTED", "1.0", "3" * 64, "", "t", "1.0", ""])
     engine.more_errors = f"Error response from daemon: layer of {'3' * 64} is locked"
     assert watch_look.take(SETTINGS).missing == frozenset()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.dataops.dagster_gce.plugins.module_utils import swarm
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import (
     watch_look,
     watch_memory,
@@ -226,3 +227,102 @@ def test_the_run_s_log_says_what_to_do() -> None:
     assert watch_runs.message(watch_runs.Dead(run(), watch_runs.CANCEL, "it is gone")).startswith(
         "Cancelled: it is gone"
     )
+
+
+# --- runs that are services of Docker Swarm ---
+
+
+def service(run_id: str = "r1", state: str = "running", **given: Any) -> swarm.Task:
+    """The task of a run's service, on a machine that is well."""
+    base: dict[str, Any] = {
+        "service": f"s-{run_id}", "name": f"dagster-run-{run_id}", "run_id": run_id, "state": state,
+        "desired": "running", "node": "n1", "hostname": "worker-1", "node_state": "ready",
+    }  # fmt: skip
+    return swarm.Task(**{**base, **given})
+
+
+def launched(run_id: str = "r1", status: str = "STARTED", **given: Any) -> watch_look.Run:
+    """A run that was launched as a service; it may have tags of the run that it repeats."""
+    return run(run_id, status, service=f"dagster-run-{run_id}", **given)
+
+
+def with_services(*tasks: swarm.Task, runs: list[watch_look.Run], **given: Any) -> watch_look.Look:
+    return look(runs=runs, services={each.run_id: each for each in tasks}, **given)
+
+
+@pytest.mark.parametrize(
+    ("task", "says"),
+    [
+        (service(state="failed", desired="shutdown", exit_code=137), "is failed (exit code 137)"),
+        (service(state="rejected", desired="shutdown", said="No such image"), "is rejected: No such image"),
+        # The last word of a task on a machine that went stays `running`.
+        (service(desired="shutdown", node_state="down"), "machine worker-1, on which this run was, is down"),
+        (service(node_state=""), "machine worker-1, on which this run was, is no part of the swarm any more"),
+        (service(desired="shutdown"), "is to be shut down"),
+    ],
+)  # fmt: skip
+def test_a_service_that_lost_its_run(time: Time, task: swarm.Task, says: str) -> None:
+    given = time.looks(4, judged(with_services(task, runs=[launched()])))
+    assert dead(given) == [False, False, True, True]
+    assert says in given[-1][0].reason
+    assert given[-1][0].service == "s-r1"
+    # Run monitoring does not look at a run that has not started.
+    assert dead(time.looks(2, judged(with_services(task, runs=[launched(status="STARTING")])))) == [False, True]
+
+
+@pytest.mark.parametrize("status", ["STARTING", "STARTED", "CANCELING"])
+@pytest.mark.parametrize("state", ["running", "pending", "preparing", "starting"])
+def test_a_service_that_may_still_go_is_no_dead_run(time: Time, status: str, state: str) -> None:
+    # The retry of a run whose container is gone has its tag, and a daemon that was started again did not launch it.
+    again = container("dagster-daemon", started=WALL - 100)
+    given = launched(status=status, container_id="w1", updated=WALL - 400)
+    found = look(again, runs=[given], services={"r1": service(state=state)}, missing=frozenset({"w1"}))
+    assert not any(dead(time.looks(9, judged(found))))
+
+
+def test_a_service_that_is_gone(time: Time) -> None:
+    assert dead(time.looks(3, judged(with_services(runs=[launched()])))) == [False, False, True]
+    # A cancel has removed it, and the container may take its time to end.
+    assert not any(dead(time.looks(9, judged(with_services(runs=[launched(status="CANCELING")])))))
+
+
+def test_a_launch_that_was_cut_off_before_there_was_a_service(time: Time) -> None:
+    again = container("dagster-daemon", started=WALL - 800)
+    starting = launched(status="STARTING", updated=WALL - 900)
+    assert dead(time.looks(2, judged(look(again, runs=[starting], services={})))) == [False, True]
+    # Where the swarm does not answer, it may have one.
+    assert not any(dead(time.looks(9, judged(look(again, runs=[starting])))))
+
+
+def test_where_the_swarm_does_not_answer_nothing_is_concluded(time: Time) -> None:
+    assert not any(dead(time.looks(9, judged(look(runs=[launched()])))))
+
+
+def test_a_retry_has_the_service_of_its_parent_and_is_not_judged_by_it(time: Time) -> None:
+    parent = service("parent", "failed", desired="shutdown")
+    retry = run("retry", "STARTING", service="dagster-run-parent")
+    assert not any(dead(time.looks(9, judged(with_services(parent, runs=[retry])))))
+
+
+def test_a_service_that_goes_on_without_its_run_is_removed(time: Time) -> None:
+    found = with_services(service(), runs=[], known={"r1": "FAILURE"})
+    *before, last = time.looks(6, strays(found))
+    assert dead(before[:4]) == [False] * 4
+    assert (last[0].container, last[0].service) == (None, "s-r1")
+    # Its container on this machine is Swarm's to stop.
+    own = worker("r1", id="w1", service="s-r1")
+    found = look(own, runs=[], known={"r1": "FAILURE"}, services={"r1": service()})
+    assert [each.service for each in time.looks(6, strays(found))[-1]] == ["s-r1"]
+
+
+def test_what_the_watch_and_the_launcher_say_of_a_task_is_the_same() -> None:
+    """Two programs, on the machine and in the image, which cannot share a module."""
+    from tests.unit.launcher.test_launcher import launcher, node
+
+    for state in (*swarm.WAITING, "running", "complete", "failed", "rejected", "orphaned", "shutdown", "remove"):
+        for desired in ("running", "shutdown", "remove"):
+            for machine in ("ready", "down", "unknown", "disconnected", ""):
+                task = service(state=state, desired=desired, node_state=machine)
+                asked = {"Status": {"State": state}, "DesiredState": desired, "NodeID": "n1"}
+                status, text = launcher.verdict(asked, node("worker-1", state=machine) if machine else None)
+                assert bool(task.ended) == (status.value != "RUNNING"), (state, desired, machine, text, task.ended)

@@ -1,0 +1,112 @@
+"""What more machines bring: runs per minute with 1, 2 and 4 workers, and how long a run waits in the queue.
+
+One cluster for all: a main machine that takes no runs, and four workers, of which some are paused. A worker has room
+for two runs at a time, since each reserves half of its processors. All machines are on this computer and share its
+processors, so the waiting job shows what the scheduling costs, and the job that computes what this computer has.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+
+from tests.bench.measure import row
+from tests.e2e.swarm.cluster import Cluster
+
+WAIT = float(os.environ.get("SCALE_WAIT", "90"))
+BURN = float(os.environ.get("SCALE_BURN", "10"))
+# How often each place for a run is taken in a measurement.
+BATCHES = int(os.environ.get("SCALE_BATCHES", "2"))
+# As many short runs at once; 1000 takes about an hour.
+QUEUED = int(os.environ.get("SCALE_QUEUED", "0"))
+# Of a worker, as the tag dagster_gce/cpu reserves: half of this computer's.
+PLACES = 2
+_TIMES = """query ($id: ID!) { runOrError(runId: $id) { ... on Run { stats { ... on RunStatsSnapshot {
+  enqueuedTime launchTime startTime endTime } } } } }"""
+
+
+def measure() -> None:
+    """Print the rows."""
+    cluster = Cluster("bench-swarm", 4)
+    cluster.start()
+    try:
+        cluster.write_inventory(dagster_max_concurrent_runs=100, dagster_swarm_runs_here=False)
+        cluster.set_up().ok()
+        for name in cluster.workers:
+            # The first run of a machine pulls the image.
+            (run,) = cluster.sleepers(1, 0.1, {"dagster_gce/node": name})
+            cluster.all_reach([run], "SUCCESS", seconds=300)
+        waiting = {count: _throughput(cluster, count, "sleepy", "sleep", WAIT) for count in (1, 2, 4)}
+        burning = {count: _throughput(cluster, count, "burning", "burn", BURN) for count in (1, 2, 4)}
+        for count in (1, 2, 4):
+            note = f"a job that waits {WAIT:.0f} s, {PLACES} at a time on each worker"
+            row(f"workers_{count}_runs_per_minute", waiting[count], "runs", note)
+        for count in (1, 2, 4):
+            note = f"a job that computes for {BURN:.0f} s of one processor; this computer has {os.cpu_count()}"
+            row(f"workers_{count}_cpu_runs_per_minute", burning[count], "runs", note)
+        note = f"runs per minute with 4 workers to 4 times those with 1, a job that waits {WAIT:.0f} s"
+        row("workers_4_efficiency", waiting[4] / (4 * waiting[1]), "", note)
+        _latency(cluster)
+        if QUEUED:
+            _drain(cluster)
+    finally:
+        cluster.remove()
+
+
+def _use(cluster: Cluster, count: int) -> None:
+    for number, name in enumerate(cluster.workers):
+        cluster.docker(f"node update --availability {'active' if number < count else 'pause'} {name}")
+
+
+def _throughput(cluster: Cluster, workers: int, job: str, op: str, seconds: float) -> float:
+    """Runs per minute, from the first launch to the last end."""
+    _use(cluster, workers)
+    config = {"ops": {op: {"config": {"seconds": seconds}}}}
+    tags = {"dagster_gce/cpu": str((os.cpu_count() or 2) / PLACES)}
+    runs = [cluster.launch(job, config, tags) for _ in range(BATCHES * PLACES * workers)]
+    found = cluster.all_reach(runs, "SUCCESS", "FAILURE", seconds=BATCHES * (seconds + 120) + 60 * workers)
+    assert set(found.values()) == {"SUCCESS"}, found
+    times = [_times(cluster, run) for run in runs]
+    took = max(each["endTime"] for each in times) - min(each["enqueuedTime"] for each in times)
+    return len(runs) / took * 60
+
+
+def _times(cluster: Cluster, run: str) -> dict[str, float]:
+    found: dict[str, float] = cluster.graphql(_TIMES, id=run)["runOrError"]["stats"]
+    return found
+
+
+def _latency(cluster: Cluster, count: int = 20, every: float = 4) -> None:
+    """From the launch to the first step, one run at a time on machines that have room."""
+    _use(cluster, len(cluster.workers))
+    runs = []
+    for _ in range(count):
+        runs.append(cluster.launch("quick"))
+        time.sleep(every)
+    assert set(cluster.all_reach(runs, "SUCCESS", "FAILURE", seconds=300).values()) == {"SUCCESS"}
+    took = sorted(each["startTime"] - each["enqueuedTime"] for each in (_times(cluster, run) for run in runs))
+    note = f"from the launch until the run's process has begun, one run each {every:.0f} s, n={count}"
+    row("workers_queue_latency_p50_seconds", statistics.median(took), "s", note)
+    row("workers_queue_latency_p95_seconds", took[int(0.95 * (len(took) - 1))], "s", note)
+
+
+def _drain(cluster: Cluster) -> None:
+    """Many short runs at once; the time per run must not grow with the number that waits."""
+    start = time.monotonic()
+    runs = [cluster.launch("quick", tags={"dagster_gce/memory": "256m"}) for _ in range(QUEUED)]
+    found = cluster.all_reach(runs, "SUCCESS", "FAILURE", seconds=60 + 10 * QUEUED)
+    took = time.monotonic() - start
+    failed = sum(1 for each in found.values() if each != "SUCCESS")
+    ends = sorted(_times(cluster, run)["endTime"] for run in runs)
+    half = len(ends) // 2
+    row(
+        f"workers_drain_{QUEUED}_seconds",
+        took,
+        "s",
+        f"{QUEUED} short runs launched at once, 4 workers; {failed} failed",
+    )
+    row(
+        f"workers_drain_{QUEUED}_growth", (ends[half - 1] - ends[0]) / max(0.001, ends[-1] - ends[half]), "",
+        "time for the first half of them to that for the second half",
+    )  # fmt: skip
