@@ -94,6 +94,14 @@ options:
     description: Whether to pull or build although the disk guard refuses it for want of room.
     type: bool
     default: false
+  prefetch:
+    description:
+      - Images that later tasks need. Where this one has to be pulled or built, the engine begins to pull those that are
+        missing at the same time. Nobody waits for them here; what is wrong with one is said by the task that needs it.
+    type: list
+    elements: str
+    default: []
+    version_added: 1.1.0
   timeout:
     description: Seconds that a pull or a build may take.
     type: int
@@ -149,6 +157,7 @@ content_hash:
 
 import os
 import re
+import subprocess
 import time
 from typing import Any, NoReturn
 
@@ -264,6 +273,7 @@ class Image:
             warning = f"{requested}: the registry was not asked whether the tag has moved" if before else ""
             self.done(before, requested, changed=before is None, parts=parts, warning=warning)
         self.refuse_a_full_disk()
+        self.prefetch()
         result = docker_cli.run(["pull", "--quiet", requested], timeout=self.options["timeout"], check=False)
         if not result.ok:
             said = docker_cli.last_lines(result.stderr, 5)
@@ -275,6 +285,19 @@ class Image:
             self.fail(f"{requested} was pulled and is not there; another program may have removed it")
         self.refuse_other_architecture(requested, after)
         self.done(after, requested, changed=before is None or before["Id"] != after["Id"], parts=parts, before=before)
+
+    def prefetch(self) -> None:
+        """Begin to pull what later tasks need."""
+        for reference in self.options["prefetch"]:
+            if docker_cli.inspect("image", reference) is None:
+                # It outlives the module, so it must hold none of its files: Ansible would wait for their end.
+                subprocess.Popen(
+                    ["docker", "pull", "--quiet", reference],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
 
     def refuse_a_full_disk(self) -> None:
         """PostgreSQL is to have the room that an image would take."""
@@ -305,6 +328,7 @@ class Image:
         if not self.options["context"]:
             # The action sends the files only now that they are needed.
             self.module.exit_json(changed=False, needs_context=True, reference=reference)
+        self.prefetch()
         command = ["build", "--progress=plain", "--file", self.options["dockerfile"], "--tag", reference]
         command += ["--label", f"{CONTENT_LABEL}={self.options['content_hash']}"]
         # An attestation makes a list of manifests out of one image, with an id that changes with every build.
@@ -412,6 +436,7 @@ def main() -> None:
             "cache_from": {"type": "list", "elements": "str", "default": []},
             "cache_to": {"type": "list", "elements": "str", "default": []},
             "log": {"type": "path", "default": "/var/log/dataops-dagster-image.log"},
+            "prefetch": {"type": "list", "elements": "str", "default": []},
             "timeout": {"type": "int", "default": 1800},
             "ignore_disk": {"type": "bool", "default": False},
             "content_hash": {"type": "str"},

@@ -97,3 +97,10 @@ def test_every_input_is_checked(role: str) -> None:
     unchecked = options.keys() - free
     assert sorted(unchecked - checked) == []
     assert sorted(checked - options.keys()) == []
+
+
+def test_site_begins_to_pull_the_database_that_the_stack_takes() -> None:
+    """The role's default is not there yet when the first image is pulled."""
+    defaults = yaml.safe_load((ROOT / "roles/dagster_stack/defaults/main.yml").read_text(encoding="utf-8"))
+    site = (ROOT / "playbooks/site.yml").read_text(encoding="utf-8")
+    assert f"dagster_stack_postgres_image | default('{defaults['dagster_stack_postgres_image']}')" in site

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,28 @@ def test_a_digest_needs_no_registry_once_it_is_there(run_module: RunModule, regi
     registry.refuse = 403
     again = run_module(image.main, reference=reference)
     assert (again["changed"], again["reference"], again["digest"]) == (False, reference, reference)
+
+
+def test_what_comes_next_is_pulled_meanwhile(run_module: RunModule, registry: Registry) -> None:
+    first, second = f"{registry.address}/first:1", f"{registry.address}/second:1"
+    digest = registry.add("first:1", "first", ARCHITECTURE)
+    missing = f"{registry.address}/nowhere:1"
+
+    def there() -> bool:
+        return subprocess.run(["docker", "image", "inspect", second], capture_output=True, check=False).returncode == 0
+
+    assert run_module(image.main, reference=first, prefetch=[second, missing])["changed"] is True
+    registry.add("second:1", "second", ARCHITECTURE)
+    # Where the image itself is there, nothing is begun.
+    assert run_module(image.main, reference=f"{registry.address}/first@{digest}", prefetch=[second])["changed"] is False
+    time.sleep(1)
+    assert not there()
+    registry.add("third:1", "third", ARCHITECTURE)
+    assert run_module(image.main, reference=f"{registry.address}/third:1", prefetch=[second])["changed"] is True
+    deadline = time.monotonic() + 30
+    while not there():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize(
