@@ -192,4 +192,7 @@ def test_the_launcher_moves_under_runs_in_flight(machine: Machine) -> None:
         machine.terminate(run)
         assert machine.wait_for_run(run, "CANCELED", "FAILURE", "SUCCESS", seconds=BEGINS) == "CANCELED"
     assert machine.wait_for_run(service_killed, "FAILURE", "SUCCESS", seconds=BEGINS) == "FAILURE"
-    machine.terminate(retry_of(machine, service_killed))
+    # A run that is being launched cannot be cancelled.
+    again = retry_of(machine, service_killed)
+    machine.wait_for_run(again, "STARTED", seconds=BEGINS)
+    machine.terminate(again)
