@@ -36,7 +36,9 @@ options:
     description: The name of the host keys. Required for O(state=present).
     type: str
   host_keys:
-    description: The host keys, each C(TYPE BASE64). Required for O(state=present).
+    description:
+      - The host keys, each C(TYPE BASE64). Required for O(state=present).
+      - The file keeps those that it has while the machine still has every one of them; more keys are no change.
     type: list
     elements: str
   options:
@@ -90,6 +92,16 @@ def with_block(text: str, name: str, lines: list[str]) -> str:
     if pattern.search(text):
         return pattern.sub(lambda _match: block, text, count=1)
     return (text or (HEAD if block else "")) + block
+
+
+def kept_keys(text: str, name: str, wanted: list[str]) -> list[str]:
+    """The host's keys that the file has, as long as the machine has every one of them; else those that are wanted.
+
+    A new machine makes its keys one after the other, and its RSA key takes seconds: one that comes later is no change.
+    """
+    found = re.search(rf"^# BEGIN {re.escape(name)}\n(.*?)^# END {re.escape(name)}$", text, re.MULTILINE | re.DOTALL)
+    known = found[1].splitlines() if found else []
+    return known if known and set(known) <= set(wanted) else wanted
 
 
 def config_lines(name: str, alias: str, known_hosts: str, options: dict[str, str], jump: str) -> list[str]:
@@ -175,7 +187,8 @@ def main() -> None:
         with locked(folder) if exists and not module.check_mode else contextlib.nullcontext():
             for path, wanted in lines.items():
                 before = (files.read(path) or b"").decode()
-                after = with_block(before, params["name"], wanted)
+                keys = kept_keys(before, params["name"], wanted) if path == known_hosts else wanted
+                after = with_block(before, params["name"], keys)
                 differs = before != after or (bool(before) and files.differs(path, private))
                 changed = changed or differs
                 diffs.append({"before_header": path, "after_header": path, "before": before, "after": after})

@@ -53,6 +53,19 @@ def test_a_host_comes_and_goes(run_module: RunModule, tmp_path: Path) -> None:
     assert (again["changed"], (tmp_path / "none").exists()) == (False, False)
 
 
+def test_a_key_that_a_new_machine_makes_later_is_no_change(run_module: RunModule, tmp_path: Path) -> None:
+    later = "ssh-rsa AAAAB3NzaC1yc2E"
+    run_module(ssh_host.main, **arguments(tmp_path))
+    file = tmp_path / ".ssh/known_hosts"
+    before = file.read_text()
+    assert run_module(ssh_host.main, **{**arguments(tmp_path), "host_keys": [*KEYS, later]})["changed"] is False
+    assert file.read_text() == before
+    # One that is gone was another machine's, or is not to be trusted any more.
+    assert run_module(ssh_host.main, **{**arguments(tmp_path), "host_keys": [KEYS[0], later]})["changed"] is True
+    assert KEYS[1] not in file.read_text()
+    assert f"gce-1 {later}" in file.read_text()
+
+
 def test_hosts_do_not_touch_each_other(run_module: RunModule, tmp_path: Path) -> None:
     run_module(ssh_host.main, **arguments(tmp_path))
     run_module(ssh_host.main, **arguments(tmp_path, "dagster-prod-2", "gce-2"))
