@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -356,14 +357,23 @@ def write_ssh_config(client: docker.DockerClient) -> None:
             continue
         port = bindings["22/tcp"][0]["HostPort"]
         if machine.status == "running":
-            keys = execute(machine, "cat /etc/ssh/ssh_host_*_key.pub")
-            known += [f"[127.0.0.1]:{port} {line.rsplit(' ', 1)[0]}" for line in keys.splitlines() if line]
+            known += [f"[127.0.0.1]:{port} {line.rsplit(' ', 1)[0]}" for line in _host_keys(machine)]
         config.append(
             f"Host {name}\n  HostName 127.0.0.1\n  Port {port}\n  User {USER}\n  IdentityFile {key()}\n"
             f"  IdentitiesOnly yes\n  UserKnownHostsFile {STATE / 'known_hosts'}\n  StrictHostKeyChecking yes\n"
         )
     replace(STATE / "known_hosts", "\n".join(known) + "\n")
     replace(ssh_config(), "# Written by lab/machine.py.\n" + "\n".join(config))
+
+
+def _host_keys(machine: Container) -> list[str]:
+    """The machine's public host keys. On a busy computer an engine may say nothing at first. Raises LabError."""
+    for _ in range(5):
+        lines = [line for line in execute(machine, "cat /etc/ssh/ssh_host_*_key.pub").splitlines() if line]
+        if any(line.startswith("ssh-ed25519 ") for line in lines):
+            return lines
+        time.sleep(1)
+    raise LabError(f"{machine.name}: found no host keys; expected those that its first boot made")
 
 
 def replace(path: Path, text: str) -> None:
