@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from typing import TypeVar
 
 from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
     code_server,
@@ -20,6 +21,7 @@ _FINISHED = (
 )
 # How long an image of the user code may lie about before it is plain that nobody releases it.
 STRAY_SECONDS = 24 * 3600
+_Ended = TypeVar("_Ended")
 
 
 def remove_strays(task: Task) -> None:
@@ -80,14 +82,20 @@ def remove_run_containers(task: Task) -> int:
     return _remove_containers(task) + _remove_services(task)
 
 
+def _surplus(task: Task, ended: list[tuple[float, _Ended]]) -> list[_Ended]:
+    """Of what has ended, each with the moment of its end, what goes: the newest few stay, unless they are old."""
+    oldest = time.time() - task.options.keep_run_containers_hours * 3600
+    newest_first = sorted(ended, key=lambda each: each[0], reverse=True)
+    return [
+        what
+        for number, (moment, what) in enumerate(newest_first)
+        if number >= task.options.keep_run_containers or moment < oldest
+    ]
+
+
 def _remove_services(task: Task) -> int:
     tasks = swarm.tasks()
-    ended = [each for each in tasks if each.ended]
-    oldest = time.time() - task.options.keep_run_containers_hours * 3600
-    ended.sort(key=lambda each: each.updated, reverse=True)
-    surplus = [
-        each for number, each in enumerate(ended) if number >= task.options.keep_run_containers or each.updated < oldest
-    ]
+    surplus = _surplus(task, [(each.updated, each) for each in tasks if each.ended])
     # One that waits still for a machine, though its run has been failed for it.
     surplus += [each for each in tasks if each.waits]
     if not surplus:
@@ -121,13 +129,7 @@ def _remove_containers(task: Task) -> int:
         with contextlib.suppress(ValueError):
             # One that never ran "finished" in the year 1.
             found.append((max(code_server.instant(each) for each in moments), identifier))
-    found.sort(reverse=True)
-    oldest = time.time() - task.options.keep_run_containers_hours * 3600
-    surplus = [
-        name
-        for number, (moment, name) in enumerate(found)
-        if number >= task.options.keep_run_containers or moment < oldest
-    ]
+    surplus = _surplus(task, found)
     if not surplus:
         return 0
     try:
