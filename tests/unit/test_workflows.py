@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from tests.unit import programs
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -58,13 +58,8 @@ def steps(path: Path) -> Iterator[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def pipeline() -> ModuleType:
     """The program that the steps call."""
-    spec = importlib.util.spec_from_file_location("pipeline", ROOT / ".github/scripts/pipeline.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["pipeline"] = module
-    spec.loader.exec_module(module)
-    return module
+    found: ModuleType = programs.load(ROOT / ".github/scripts/pipeline.py")
+    return found
 
 
 @pytest.mark.parametrize("path", WORKFLOWS + EXAMPLES, ids=lambda path: path.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,8 @@ import dagster as dg
 import pytest
 import yaml
 
+from tests.unit.programs import load
+
 QUEUED = {"module": "dagster.core.run_coordinator", "class": "QueuedRunCoordinator"}
 DEFAULT = {"module": "dagster.core.run_coordinator", "class": "DefaultRunCoordinator"}
 DATABASE = {"hostname": "db", "username": {"env": "U"}, "password": {"env": "P"}, "db_name": "d"}
@@ -22,12 +23,8 @@ ENVIRONMENT = {"U": "user", "P": "pa ss'w", "URL": "postgresql://u:p@h:1/d"}
 @pytest.fixture(scope="module")
 def health(root: Path) -> ModuleType:
     """The helper, which is no part of a package."""
-    spec = importlib.util.spec_from_file_location("healthcheck_daemon", root / "files/docker/healthcheck_daemon.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    found: ModuleType = load(root / "files/docker/healthcheck_daemon.py")
+    return found
 
 
 def variants() -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import secrets
@@ -17,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.unit.programs import load
+
 SOURCE = Path(__file__).parents[3] / "files/docker/engine_proxy.py"
 # Any of them has a shell and `sleep`; nothing is pulled for a unit test.
 IMAGES = ("python:3.13-slim", "debian:trixie-slim", "postgres:17")
@@ -28,17 +29,7 @@ PROGRAM = "#!/bin/sh\ntrap 'exit 0' TERM\nsleep 300 &\nwait\n"
 ENVIRONMENT = dict(os.environ)
 
 
-def _load() -> Any:
-    spec = importlib.util.spec_from_file_location("engine_proxy", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["engine_proxy"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-engine_proxy = _load()
+engine_proxy = load(SOURCE)
 
 
 def docker(*arguments: str, check: bool = True) -> str:

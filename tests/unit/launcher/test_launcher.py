@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +12,12 @@ from dagster._core.launcher.base import WorkerStatus
 from dagster._core.storage.dagster_run import DagsterRun
 from dagster_docker_swarm import run_launcher as upstream
 
+from tests.unit.programs import load
+
 SOURCE = Path(__file__).parents[3] / "files/docker/dagster_gce_launcher.py"
 
 
-def _load() -> Any:
-    spec = importlib.util.spec_from_file_location("dagster_gce_launcher", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["dagster_gce_launcher"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-launcher = _load()
+launcher = load(SOURCE)
 
 
 def node(name: str, cpus: float = 2, memory: float = 8, state: str = "ready", **labels: str) -> dict[str, Any]:

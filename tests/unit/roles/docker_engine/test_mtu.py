@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +10,8 @@ from typing import Any
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
+
+from tests.unit.programs import load
 
 ROUTES = """\
 Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
@@ -23,14 +24,8 @@ ens4\t0100800A\t00000000\t0005\t0\t0\t100\tFFFFFFFF\t0\t0\t0
 
 @pytest.fixture(scope="module")
 def inspect_machine(root: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "inspect_machine", root / "roles/docker_engine/files/inspect_machine.py"
-    )
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    found: ModuleType = load(root / "roles/docker_engine/files/inspect_machine.py")
+    return found
 
 
 def test_interface_of_the_default_route(inspect_machine: ModuleType, tmp_path: Path) -> None:
