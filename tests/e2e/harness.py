@@ -146,6 +146,21 @@ class Machine(Webserver):
         found: list[dict[str, Any]] = self.graphql(query, id=run)["logsForRun"]["events"]
         return found
 
+    def said(self, run: str) -> str:
+        """What the run's events say."""
+        return "\n".join(str(event.get("message")) for event in self.events(run))
+
+    def tags(self, run: str) -> dict[str, str]:
+        """The run's tags."""
+        query = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { tags { key value } } } }"
+        return {each["key"]: each["value"] for each in self.graphql(query, id=run)["runOrError"]["tags"]}
+
+    def retry_of(self, run: str, seconds: float = 120) -> str:
+        """The run that Dagster has begun in place of one that failed."""
+        key = "dagster/auto_retry_run_id"
+        wait(lambda: key in self.tags(run), seconds, f"a retry of {run}", lambda: self.tags(run))
+        return self.tags(run)[key]
+
     def terminate(self, run: str) -> None:
         """Cancel a run as the UI does."""
         query = "mutation ($id: String!) { terminateRun(runId: $id) { __typename ... on PythonError { message } } }"

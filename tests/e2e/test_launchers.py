@@ -38,26 +38,11 @@ def containers_of(machine: Machine, run: str, *, every: bool = False) -> list[st
     return machine.ssh(f"docker ps {'-a' if every else ''} -q --filter label=dagster/run_id={run}").split()
 
 
-def tags_of(machine: Machine, run: str) -> dict[str, str]:
-    query = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { tags { key value } } } }"
-    return {each["key"]: each["value"] for each in machine.graphql(query, id=run)["runOrError"]["tags"]}
-
-
 def sleeper(machine: Machine, seconds: float = 900, tags: Mapping[str, str] | None = None) -> str:
     """A run that has begun, and goes on for long."""
     run = machine.launch("sleepy", {"ops": {"sleep": {"config": {"seconds": seconds}}}}, tags)
     machine.wait_for_run(run, "STARTED", seconds=BEGINS)
     return run
-
-
-def said(machine: Machine, run: str) -> str:
-    return "\n".join(str(event.get("message")) for event in machine.events(run))
-
-
-def retry_of(machine: Machine, run: str) -> str:
-    """The run that Dagster has begun in place of one that failed."""
-    wait(lambda: "dagster/auto_retry_run_id" in tags_of(machine, run), BEGINS, "a retry", lambda: tags_of(machine, run))
-    return tags_of(machine, run)["dagster/auto_retry_run_id"]
 
 
 def test_a_run_succeeds(machine: Machine, launcher: str) -> None:
@@ -110,8 +95,8 @@ def test_a_service_is_as_confined_as_a_container_of_the_docker_launcher(machine:
     assert service["RestartPolicy"]["Condition"] == "none"
     # Built on this machine, it is nowhere else; the run's image is its release's.
     assert len(service["Placement"]["Constraints"]) == 2
-    assert service["ContainerSpec"]["Image"] == tags_of(machine, run)["dagster/image"]
-    assert "on the main machine only" in said(machine, run)
+    assert service["ContainerSpec"]["Image"] == machine.tags(run)["dagster/image"]
+    assert "on the main machine only" in machine.said(run)
     machine.terminate(run)
     assert machine.wait_for_run(run, "CANCELED", "FAILURE", "SUCCESS", seconds=BEGINS) == "CANCELED"
 
@@ -128,11 +113,11 @@ def test_a_service_is_as_confined_as_a_container_of_the_docker_launcher(machine:
 def test_a_tag_that_asks_for_what_there_is_not(machine: Machine, tag: str, found: str, expected: str) -> None:
     run = machine.launch("quick", tags={f"dagster_gce/{tag}": found})
     assert machine.wait_for_run(run, "SUCCESS", "FAILURE", seconds=BEGINS) == "FAILURE"
-    assert f"dagster_gce/{tag}: found '{found}'; expected" in said(machine, run)
-    assert expected in said(machine, run)
+    assert f"dagster_gce/{tag}: found '{found}'; expected" in machine.said(run)
+    assert expected in machine.said(run)
     # Once more would be no better.
     time.sleep(5)
-    assert "dagster/auto_retry_run_id" not in tags_of(machine, run)
+    assert "dagster/auto_retry_run_id" not in machine.tags(run)
 
 
 @pytest.mark.usefixtures("swarm")
@@ -140,9 +125,9 @@ def test_a_task_that_is_killed_fails_its_run_which_is_retried(machine: Machine) 
     run = sleeper(machine, seconds=60)
     machine.ssh(f"docker kill {containers_of(machine, run)[0]}")
     assert machine.wait_for_run(run, "FAILURE", "SUCCESS", seconds=BEGINS) == "FAILURE"
-    assert "the run's container on machine" in said(machine, run)
-    assert "exit code 137" in said(machine, run)
-    assert machine.wait_for_run(retry_of(machine, run), "SUCCESS", "FAILURE", seconds=BEGINS) == "SUCCESS"
+    assert "the run's container on machine" in machine.said(run)
+    assert "exit code 137" in machine.said(run)
+    assert machine.wait_for_run(machine.retry_of(run, BEGINS), "SUCCESS", "FAILURE", seconds=BEGINS) == "SUCCESS"
 
 
 @pytest.mark.usefixtures("swarm")
@@ -181,7 +166,7 @@ def test_the_launcher_moves_under_runs_in_flight(machine: Machine) -> None:
     machine.terminate(cancelled)
     assert machine.wait_for_run(cancelled, "CANCELED", "FAILURE", "SUCCESS", seconds=BEGINS) == "CANCELED"
     assert machine.wait_for_run(killed, "FAILURE", "SUCCESS", seconds=BEGINS) == "FAILURE"
-    again = retry_of(machine, killed)
+    again = machine.retry_of(killed, BEGINS)
     machine.wait_for_run(again, "STARTED", seconds=BEGINS)
     move_to(machine, "docker")
     time.sleep(35)
@@ -193,6 +178,6 @@ def test_the_launcher_moves_under_runs_in_flight(machine: Machine) -> None:
         assert machine.wait_for_run(run, "CANCELED", "FAILURE", "SUCCESS", seconds=BEGINS) == "CANCELED"
     assert machine.wait_for_run(service_killed, "FAILURE", "SUCCESS", seconds=BEGINS) == "FAILURE"
     # A run that is being launched cannot be cancelled.
-    again = retry_of(machine, service_killed)
+    again = machine.retry_of(service_killed, BEGINS)
     machine.wait_for_run(again, "STARTED", seconds=BEGINS)
     machine.terminate(again)

@@ -213,9 +213,7 @@ def test_the_run_that_was_being_cancelled_is_cancelled(machine: Machine, mended:
 
 
 def test_the_retry_that_was_promised_is_begun(machine: Machine, mended: dict[str, Any]) -> None:
-    query = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { tags { key value } } } }"
-    tags = {each["key"]: each["value"] for each in machine.graphql(query, id=mended["failed"])["runOrError"]["tags"]}
-    retry = tags["dagster/auto_retry_run_id"]
+    retry = machine.tags(mended["failed"])["dagster/auto_retry_run_id"]
     assert machine.wait_for_run(retry, "FAILURE", "SUCCESS", "CANCELED", seconds=120) == "FAILURE"
 
 
