@@ -19,6 +19,7 @@ import pytest
 
 from tests.e2e import rows
 from tests.e2e.harness import Machine, long_form, wait
+from tests.webserver import PATIENCE
 
 SETTINGS = "/etc/dagster-gce/watch.json"
 SLEEP: dict[str, Any] = {"ops": {"sleep": {"config": {"seconds": 600}}}}
@@ -58,9 +59,10 @@ def look(machine: Machine) -> str:
 
 
 def look_until(machine: Machine, probe: Callable[[], bool], seconds: float, what: str) -> float:
-    """One look after the other; returns how long it took."""
+    """One look after the other, for ``seconds`` (times PATIENCE) at most; returns how long it took."""
     start = time.monotonic()
     said: list[str] = []
+    seconds *= PATIENCE
     while not probe():
         assert time.monotonic() - start < seconds, f"expected within {seconds:.0f} s: {what}; the watch said {said}"
         said.append(look(machine).strip())
@@ -148,8 +150,16 @@ def beats(machine: Machine) -> bool:
     return bool(found) and len(json.loads(found)["values"].get("daemons", {}).get("kinds", [])) > 5
 
 
+# Whether the daemon's consumer of events has been past a run's failure.
+_SEEN = """docker exec dagster-postgres psql -U dagster -d dagster -AtXc "SELECT value::bigint >= (SELECT max(id)
+FROM event_logs WHERE run_id = 'RUN' AND dagster_event_type = 'PIPELINE_FAILURE')
+FROM kvs WHERE key = 'EVENT_LOG_CONSUMER_CURSOR-PIPELINE_FAILURE'\""""
+
+
 def promise_a_retry(machine: Machine, run: str) -> None:
     """What Dagster writes when a run fails; the daemon, which looks at a failure once, has been there before."""
+    seen = _SEEN.replace("RUN", run)
+    wait(lambda: machine.ssh(seen).strip() == "t", 60, "the daemon's look at the failure", lambda: machine.ssh(seen))
     program = (
         "from dagster import DagsterInstance\nwith DagsterInstance.get() as instance:\n"
         f"    instance.add_run_tags('{run}', {{'dagster/will_retry': 'true'}})"

@@ -1,4 +1,4 @@
-"""The runner of `make test`: what it does with a step that it has no time for."""
+"""The runner of `make test`: what it does with a step that it has no time for, and with one that failed."""
 
 from __future__ import annotations
 
@@ -44,3 +44,56 @@ def test_a_step_in_time_runs(runner: ModuleType, command: str, passed: int, fail
     step = runner.Step("in-time", [command])
     step.run_until(time.monotonic() + 60, threading.Lock())
     assert (step.passed, step.failed, step.skipped) == (passed, failed, [])
+
+
+TESTS = """
+import pathlib
+import pytest
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_it(number):
+    beside = pathlib.Path(__file__).with_name("beside")
+    again = beside.exists()
+    beside.touch()
+    assert again or number == 2, "something ran beside it"
+"""
+
+
+@pytest.fixture
+def folder(runner: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout whose one test fails the first time it is run."""
+    monkeypatch.setattr(runner, "ROOT", tmp_path)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_first.py").write_text(TESTS)
+    (tmp_path / "tests" / "test_second.py").write_text("def test_it(): pass\n")
+    return tmp_path
+
+
+def test_what_fails_once_is_unsteady(runner: ModuleType, folder: Path) -> None:
+    step, lock = runner.pytest_step("steps", "tests"), threading.Lock()
+    step.run(lock)
+    assert (step.status, step.passed, step.failed, step.files_failed) == (1, 2, 1, {"tests/test_first.py"})
+    (message,) = step.failures
+    assert message.startswith("tests.test_first::test_it[1]: AssertionError: something ran beside it"), message
+    step.run_again(lock)
+    assert (step.status, step.passed, step.failed, step.failures) == (0, 3, 0, [])
+    assert step.unsteady == [message]
+    assert "something ran beside it" in (folder / "steps.log").read_text()
+
+
+def test_what_fails_twice_is_a_failure(runner: ModuleType, folder: Path) -> None:
+    (folder / "tests" / "test_first.py").write_text("def test_it(): assert False\n")
+    step, lock = runner.pytest_step("steps", "tests"), threading.Lock()
+    step.run(lock)
+    step.run_again(lock)
+    assert (step.status, step.passed, step.failed, step.unsteady) == (1, 1, 1, [])
+    assert step.failures
+
+
+def test_a_step_that_is_no_pytest_is_tried_as_a_whole(runner: ModuleType, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    step, lock = runner.Step("whole", ["sh", "-c", f"test -e {seen} || {{ touch {seen}; exit 1; }}"]), threading.Lock()
+    step.run(lock)
+    assert (step.status, step.failed) == (1, 1)
+    step.run_again(lock)
+    assert (step.status, step.passed, step.failed, step.unsteady) == (0, 1, 0, ["whole"])
