@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.browser.gateway import EDITOR, FILES, NAME, READER, Gateway, login
 from tests.certificates import certificate
-from tests.e2e.harness import Machine, wait
+from tests.e2e.harness import Machine, long_form, wait
 
 AUDIENCE = "/projects/123/global/backendServices/456"
 HEADER = "X-Goog-IAP-JWT-Assertion"
@@ -119,6 +119,7 @@ def test_googles_proxy_lets_in_by_its_signature_alone(gateway: Gateway, machine:
     assert gateway.ask("/server_info", headers={**good, "Host": "10.0.0.1"}).status == 421
 
 
+@long_form
 def test_an_openid_connect_proxy_decides(gateway: Gateway, machine: Machine) -> None:
     """Against a stand-in that gives oauth2-proxy's answers."""
     program = put(machine, "proxy.py", PROXY.replace("PORT", str(PROXY_PORT)))
@@ -145,6 +146,7 @@ def test_an_openid_connect_proxy_decides(gateway: Gateway, machine: Machine) -> 
     assert gateway.ask("/server_info", headers=ada).status == 500
 
 
+@long_form
 def test_an_authority_gives_the_certificate(gateway: Gateway, machine: Machine) -> None:
     """Pebble, the ACME server that Let's Encrypt's own tests use, asks the name's port 80 for the proof."""
     machine.ssh("DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends pebble", timeout=300)

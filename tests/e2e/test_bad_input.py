@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.harness import ROOT, Machine
+from tests.e2e.harness import ROOT, Machine, long_form
 
 # Runs come and go by themselves, and timers note what they see; the containers of the stack and of the releases stay.
 CONTAINERS = "docker ps --all --no-trunc --format '{{.ID}} {{.Names}}' | grep -E ' (docker_)?dagster' | sort"
@@ -22,6 +22,11 @@ FINGERPRINT = (
 )
 # As the containers have it.
 PASSWORD = "cat /opt/dagster/dagster_home/database/password"
+
+
+def long(*values: Any) -> Any:
+    """Parameters of the long form; the unit tests of the validation have them all."""
+    return pytest.param(*values, marks=long_form)
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +52,14 @@ def untouched(stack: Machine) -> Iterator[Machine]:
     ("variable", "value", "found"),
     [
         ("dagster_postgres_user", "user", "reserved"),
-        ("dagster_postgres_db", "my-db", "my-db"),
+        long("dagster_postgres_db", "my-db", "my-db"),
         ("dagster_postgres_password", "line\nbreak", "line"),
-        ("dagster_webserver_port", 70000, "70000"),
-        ("dagster_image", "dagster_daemon_webserver", "tag"),
+        long("dagster_webserver_port", 70000, "70000"),
+        long("dagster_image", "dagster_daemon_webserver", "tag"),
         ("dagster_core_image", "registry.lab:5000/docker_dagster_core:latest", "latest"),
         ("dagster_run_launcher", "kubernetes", "kubernetes"),
-        ("dagster_max_concurrent_runs", 0, "0"),
-        ("docker_engine_source", "snap", "snap"),
+        long("dagster_max_concurrent_runs", 0, "0"),
+        long("docker_engine_source", "snap", "snap"),
         ("dagster_root", "opt/dagster", "opt/dagster"),
     ],
 )
@@ -75,12 +80,12 @@ def test_every_mistake_is_reported_at_once(untouched: Machine) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("this is no JSON", ["JSON"]),
+        long("this is no JSON", ["JSON"]),
         (
             json.dumps({"type": "authorized_user", "client_id": "x", "refresh_token": "canary-secret"}),
             ["a user's own credential"],
         ),
-        (json.dumps({"type": "service_account", "project_id": "other"}), ["private_key"]),
+        long(json.dumps({"type": "service_account", "project_id": "other"}), ["private_key"]),
     ],
 )
 def test_a_file_that_is_no_service_account_key(
@@ -103,9 +108,11 @@ def test_overrides_that_dagster_refuses(untouched: Machine) -> None:
 @pytest.mark.parametrize(
     ("name", "code", "words"),
     [
-        ("syntax error", "import dagster\n\ndefs = dagster.Definitions(\n", ["SyntaxError", "__init__.py", "line 3"]),
-        ("no Definitions", "answer = 42\n", ["Definitions"]),
-        ("missing import", "import nowhere_to_be_found\n", ["nowhere_to_be_found", "__init__.py", "line 1"]),
+        long(
+            "syntax error", "import dagster\n\ndefs = dagster.Definitions(\n", ["SyntaxError", "__init__.py", "line 3"]
+        ),
+        long("no Definitions", "answer = 42\n", ["Definitions"]),
+        long("missing import", "import nowhere_to_be_found\n", ["nowhere_to_be_found", "__init__.py", "line 1"]),
     ],
 )
 def test_user_code_that_does_not_load(stack: Machine, tmp_path: Path, name: str, code: str, words: list[str]) -> None:

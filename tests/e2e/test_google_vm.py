@@ -17,7 +17,7 @@ import pytest
 from lab import machine as lab_machine
 from lab.google import Google, drivers
 from tests.e2e.cloud import Cloud
-from tests.e2e.harness import ROOT, wait
+from tests.e2e.harness import ROOT, long_form, wait
 from tests.webserver import PATIENCE
 
 PREFIX = "e2e-vm"
@@ -221,6 +221,7 @@ def test_a_server_that_was_killed_finds_its_machine(vm: VirtualMachine) -> None:
     assert "access_token" in vm.ssh(f"curl -sf --max-time 20 -H 'Metadata-Flavor: Google' {token}")
 
 
+@long_form
 def test_it_comes_back_after_a_stop(vm: VirtualMachine) -> None:
     """Shut down in order, with the power button; mounts and host keys are those of before."""
     vm.call("instances.stop", instance=vm.host)
@@ -250,6 +251,7 @@ def test_what_a_machine_leaves(vm: VirtualMachine) -> None:
     ]
 
 
+@long_form
 def test_a_machine_that_does_not_boot_is_told_by_its_console(vm: VirtualMachine) -> None:
     vm.google.state.note("machines")["boot"] = "never"
     body = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.harness import Machine, wait
+from tests.e2e.harness import Machine, long_form, wait
 
 # The code location of the tests: jobs that sleep, raise and return at once.
 LOAD: dict[str, Any] = {"dagster_core_dir": "tests/fixtures/dagster_core_load"}
@@ -153,6 +153,7 @@ print(json.dumps(api._result(api.get(api.base_url + "/services"), True)))
     assert machine.ssh("docker service ls -q").split() == before
 
 
+@long_form
 def test_the_launcher_moves_under_runs_in_flight(machine: Machine) -> None:
     """docker, swarm, docker: every run goes on, is watched by the other launcher, and can be cancelled there."""
     move_to(machine, "docker")

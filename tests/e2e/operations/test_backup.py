@@ -1,6 +1,6 @@
 """Backups: taken under load, restored on an empty machine, proven, and what happens where something is wrong.
 
-``E2E_LONG=1`` kills a restore at each of its steps instead of one.
+``E2E_LONG=1`` also kills a restore at each of its steps.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.e2e import rows
-from tests.e2e.harness import LONG, ROOT, Machine, Played
+from tests.e2e.harness import ROOT, Machine, Played, long_form
 from tests.e2e.load import LOST
 from tests.e2e.operations.backup_bucket import ACCOUNT, BUCKET, Vault, vault
 
@@ -27,7 +27,6 @@ ROLES = """- hosts: dagster
   roles: [ROLES]
 """
 STEPS = ["restoring", "swapping", "bringing compute logs back"]
-TO_KILL = STEPS if LONG else STEPS[-1:]
 
 
 class Site:
@@ -440,7 +439,8 @@ def test_an_empty_machine_gets_all_of_it_back(empty: Site, taken: dict[str, Any]
     ) == [["0"]]
 
 
-@pytest.mark.parametrize("step", TO_KILL)
+@long_form
+@pytest.mark.parametrize("step", STEPS)
 def test_a_killed_restore_ends_the_same_when_it_is_run_again(empty: Site, taken: dict[str, Any], step: str) -> None:
     machine, stamp = empty.machine, taken["manifest"]["stamp"]
     run = machine.launch("quick")

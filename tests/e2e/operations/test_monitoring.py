@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.harness import ROOT, Machine, Played, wait
+from tests.e2e.harness import ROOT, Machine, Played, long_form, wait
 
 RULES = ROOT / "files/monitoring/dagster_gce.rules.yml"
 RULES_TEST = Path(__file__).with_name("rules_test.yml")
@@ -259,6 +259,7 @@ def test_a_daemon_that_stops_is_told_by_alert_webhook_and_mail(monitored: Monito
     assert "OVER (critical): container dagster-daemon is exited" in monitored.mails()
 
 
+@long_form
 def test_it_answers_whatever_is_down(monitored: Monitored) -> None:
     machine = monitored.machine
     assert all(monitored.up().values())

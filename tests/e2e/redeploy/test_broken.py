@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lab import machine as lab_machine
-from tests.e2e.harness import LONG, ROOT, Machine, wait
+from tests.e2e.harness import LONG, ROOT, Machine, long_form, wait
 from tests.e2e.redeploy.user_code import CODE, Served, UserCode
 
 BROKEN = {
@@ -84,7 +84,7 @@ def chat() -> Iterator[Chat]:
 
 
 # One that Python says, one that the engine says, one that nobody says; all of them in the long form.
-@pytest.mark.parametrize("name", BROKEN if LONG else ["syntax", "memory", "hangs"])
+@pytest.mark.parametrize("name", BROKEN if LONG else ["syntax"])
 def test_code_that_does_not_load_is_refused_with_its_cause(user_code: UserCode, untouched: Served, name: str) -> None:
     source, expected = BROKEN[name]
     played = user_code.deploy(user_code.broken(name, source), dagster_core_start_timeout=15, dagster_core_memory="700m")
@@ -117,6 +117,7 @@ def test_a_server_that_dies_after_a_while_is_rolled_back(user_code: UserCode, un
     assert user_code.last_deploy()["result"] == "rolled_back"
 
 
+@long_form
 def test_a_server_that_keeps_dying_is_taken_back_after_the_play(user_code: UserCode, untouched: Served) -> None:
     source = (
         "import os, threading, time\nimport dagster as dg\n"
@@ -131,6 +132,7 @@ def test_a_server_that_keeps_dying_is_taken_back_after_the_play(user_code: UserC
     assert "giving up" in user_code.machine.ssh(f"cat /opt/dagster/releases/{bad}/failure.txt")
 
 
+@long_form
 def test_an_image_without_python_or_a_command_is_refused(user_code: UserCode, untouched: Served) -> None:
     user_code.deploy(user_code.build("nocommand", 'CMD ["no-such-program"]')).refused(
         "the engine did not start", "the image's command is not in the image"
@@ -140,6 +142,7 @@ def test_an_image_without_python_or_a_command_is_refused(user_code: UserCode, un
     )
 
 
+@long_form
 def test_an_image_for_another_architecture_is_refused(user_code: UserCode, untouched: Served) -> None:
     # An executable of a machine type that no one has (e_machine = 0xFFFF), under the interpreter's name.
     lines = (
@@ -183,6 +186,7 @@ def slow_registry(machine: Machine) -> Iterator[str]:
     machine.ssh(f"docker rm -f -v {name} e2e-big; docker rmi {image}", check=False)
 
 
+@long_form
 def test_a_registry_that_goes_away_in_the_middle_of_the_pull_is_named(
     machine: Machine, user_code: UserCode, untouched: Served, slow_registry: str
 ) -> None:
@@ -217,6 +221,7 @@ def test_a_registry_that_is_down_is_named(user_code: UserCode, untouched: Served
     user_code.machine.play("deploy_core.yml", dagster_core_image="127.0.0.1:9/core:v1").refused("127.0.0.1:9")
 
 
+@long_form
 def test_a_full_disk_is_named(machine: Machine, user_code: UserCode, untouched: Served) -> None:
     """The folder in which releases are recorded has no room; nothing may be half done."""
     machine.ssh(

@@ -12,12 +12,11 @@ import time
 import pytest
 
 from lab import machine as lab_machine
-from tests.e2e.harness import LONG, ROOT, Machine, wait
+from tests.e2e.harness import LONG, ROOT, Machine, long_form, wait
 from tests.e2e.redeploy.user_code import UserCode
 
 PHASES = ["check", "start", "gate", "cutover", "current", "reload", "assert", "retire"]
-# Before anything serves, in the middle of the switch, and after it.
-TO_KILL = PHASES if LONG else ["start", "cutover", "assert"]
+TO_KILL = PHASES if LONG else ["cutover"]
 
 
 @pytest.mark.parametrize("phase", TO_KILL)
@@ -36,7 +35,8 @@ def test_a_deploy_killed_in_a_phase_is_finished_by_the_next(machine: Machine, us
     user_code.consistent()
 
 
-@pytest.mark.parametrize("phase", ["gate", "cutover", "reload"] if LONG else ["reload"])
+@long_form
+@pytest.mark.parametrize("phase", ["gate", "cutover", "reload"])
 def test_another_image_after_a_kill_leaves_the_true_way_back(machine: Machine, user_code: UserCode, phase: str) -> None:
     before = user_code.served()
     user_code.send_plugins()
@@ -75,6 +75,7 @@ def test_two_deploys_at_once_are_put_in_order(machine: Machine, user_code: UserC
     user_code.consistent()
 
 
+@long_form
 def test_who_finds_the_lock_taken_is_told_by_whom(machine: Machine, user_code: UserCode) -> None:
     before = user_code.served()
     holder = (
@@ -112,6 +113,7 @@ def test_a_release_killed_after_the_cutover_comes_back(machine: Machine, user_co
     user_code.consistent()
 
 
+@long_form
 def test_a_release_whose_container_was_removed_is_put_back(machine: Machine, user_code: UserCode) -> None:
     user_code.deploy(user_code.good(144)).ok()
     served = user_code.served()
@@ -135,6 +137,7 @@ def test_the_machine_reboots_in_the_middle(machine: Machine, user_code: UserCode
     user_code.consistent()
 
 
+@long_form
 def test_a_deploy_seconds_after_a_reboot_waits_for_what_served(machine: Machine, user_code: UserCode) -> None:
     """Neither the webserver nor the release is up then; that the release is slow to start is no reason to leave it."""
     user_code.deploy(user_code.good(146)).ok()

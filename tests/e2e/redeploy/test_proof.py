@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.harness import Machine, Played
+from tests.e2e.harness import Machine, Played, long_form
 from tests.e2e.redeploy.user_code import UserCode
 
 PLAYBOOK = """
@@ -61,6 +61,7 @@ def test_a_missing_job_is_an_error_only_where_it_was_asked_for(user_code: UserCo
     user_code.rollback().ok()
 
 
+@long_form
 def test_a_stopped_webserver_is_named(machine: Machine, prove: Any) -> None:
     machine.ssh("docker stop -t 5 dagster-webserver")
     try:
@@ -70,6 +71,7 @@ def test_a_stopped_webserver_is_named(machine: Machine, prove: Any) -> None:
         prove().ok()
 
 
+@long_form
 def test_a_stopped_release_is_named(machine: Machine, user_code: UserCode, prove: Any) -> None:
     host = user_code.served().host
     machine.ssh(f"docker kill {host} && docker update --restart no {host}; docker stop -t 1 {host}", check=False)

@@ -1,6 +1,6 @@
 """Deploys in a row under load, with both run launchers: nothing fails, nothing is lost, no tick is missed or doubled.
 
-``E2E_DEPLOYS`` says how many (default 3 a launcher; the long form has 20).
+``E2E_DEPLOYS`` says how many (default 2 a launcher; the long form has 20).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tests.e2e.harness import LONG, Machine, long_form
 from tests.e2e.redeploy.load_with_ticks import LoadWithTicks
 from tests.e2e.redeploy.user_code import UserCode
 
-DEPLOYS = int(os.environ.get("E2E_DEPLOYS") or (20 if LONG else 3))
+DEPLOYS = int(os.environ.get("E2E_DEPLOYS") or (20 if LONG else 2))
 FIXTURE: dict[str, Any] = {"dagster_core_dir": "tests/fixtures/dagster_core_load"}
 
 
@@ -60,6 +60,7 @@ def test_a_run_in_the_release_before_can_still_be_cancelled(machine: Machine, us
     assert machine.wait_for_run(run, "CANCELED", "FAILURE", "SUCCESS") == "CANCELED"
 
 
+@long_form
 def test_a_deploy_that_drops_a_job_and_a_schedule_harms_neither_runs_nor_ticks(
     machine: Machine, user_code: UserCode
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from tests.e2e.harness import wait
+from tests.e2e.harness import long_form, wait
 from tests.e2e.swarm.cluster import Cluster, image
 
 # What a run takes to begin where other tests take the processors.
@@ -32,6 +32,7 @@ def test_a_second_run_changes_nothing_and_shows_no_token(cluster: Cluster) -> No
     assert password not in played.output
 
 
+@long_form
 def test_check_mode_says_the_same(cluster: Cluster) -> None:
     assert cluster.set_up("--check", "--diff").ok().changed == 0
 
@@ -90,6 +91,7 @@ def test_status_shows_the_machines_and_why_a_run_waits(cluster: Cluster) -> None
     cluster.all_reach([run, waits], "SUCCESS", seconds=BEGINS)
 
 
+@long_form
 def test_a_new_password_reaches_the_workers(cluster: Cluster) -> None:
     place = "/opt/dagster/dagster_home/database/pgpass"
     before = cluster.ssh(f"sha256sum {place}")
@@ -143,6 +145,7 @@ def test_a_worker_is_drained_leaves_and_comes_back(cluster: Cluster) -> None:
     cluster.all_reach([run], "SUCCESS", seconds=BEGINS)
 
 
+@long_form
 def test_the_main_machine_s_engine_is_restarted_under_runs(cluster: Cluster) -> None:
     worker = cluster.workers[0]
     (run,) = cluster.sleepers(1, 60, {"dagster_gce/node": worker})
