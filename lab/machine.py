@@ -95,7 +95,8 @@ def down(client: docker.DockerClient, name: str) -> None:
     for disk in client.volumes.list(filters={"label": f"{LABEL}.machine={name}"}):
         disk.remove(force=True)
     if client.images.list(_kept(name)):
-        client.images.remove(_kept(name))
+        # A machine that began with the copy goes on without its name, one that an interrupted run has left too.
+        client.images.remove(_kept(name), force=True)
     write_ssh_config(client)
 
 
