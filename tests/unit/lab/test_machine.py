@@ -54,12 +54,37 @@ def test_waiting_ends_with_what_was_waited_for() -> None:
         wait_until(lambda: False, 0.05, "the moon", pause=0.01)
 
 
-def test_a_new_machine_begins_without_what_a_killed_one_has_left() -> None:
+@pytest.fixture
+def client() -> docker.DockerClient:
+    """An engine that has the machines' image."""
     try:
-        client = docker.from_env()
-        client.images.get(images.MACHINE)
+        found = docker.from_env()
+        found.images.get(images.MACHINE)
     except docker.errors.DockerException:
         pytest.skip(f"no Docker engine with the image {images.MACHINE} on this machine")
+    return found
+
+
+def test_a_kept_machine_goes_while_a_copy_of_it_is_there(
+    client: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "write_ssh_config", lambda _: None)
+    name = f"lab-test-{secrets.token_hex(4)}"
+    kept = f"dagster-gce-lab/kept-{name}:1"
+    # An image of its own: one with another name as well would only lose this one.
+    original = client.containers.create(images.MACHINE)
+    original.commit(*kept.rsplit(":", 1))
+    original.remove()
+    copy = client.containers.create(kept)
+    try:
+        machine.down(client, name)
+        assert client.images.list(kept) == []
+        assert client.containers.get(copy.id).status == "created"
+    finally:
+        copy.remove()
+
+
+def test_a_new_machine_begins_without_what_a_killed_one_has_left(client: docker.DockerClient) -> None:
     name = f"lab-test-{secrets.token_hex(4)}"
     machine.network(client)
     left = client.volumes.create(f"{name}-srv")
