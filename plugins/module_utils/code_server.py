@@ -198,7 +198,10 @@ def _container(found: Mapping[str, Any]) -> Container:
 
 def instant(text: str) -> float:
     """The time of ``docker inspect``, as ``2026-11-22T20:01:02.123456789Z``, in seconds since the epoch."""
-    return datetime.datetime.fromisoformat(re.sub(r"\.\d+", "", text).replace("Z", "+00:00")).timestamp()
+    # Go leaves zeros at the end out, so that there are any number of digits, which Python reads only since 3.11.
+    seconds, fraction = re.sub(r"\.\d+", "", text), re.search(r"\.\d+", text)
+    whole = datetime.datetime.fromisoformat(seconds.replace("Z", "+00:00")).timestamp()
+    return whole + (float(fraction[0]) if fraction else 0)
 
 
 def run_arguments(release: releases.Release, settings: Settings) -> list[str]:

@@ -130,7 +130,7 @@ def problems(found: Capacity) -> list[Problem]:
         wrong.append(Problem("machines", CRITICAL, "no machine of the swarm takes runs; site.yml labels its workers"))
     long = [each for each in found.waiting if each.seconds > WAITS_LONG]
     if long:
-        why = long[0].why or "Swarm gives no reason"
+        why = "; ".join(dict.fromkeys(each.why or "Swarm gives no reason" for each in long))
         wrong.append(
             Problem("runs_wait", WARNING, f"{len(long)} runs have waited for a machine for over 5 minutes: {why}")
         )

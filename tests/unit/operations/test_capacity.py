@@ -65,7 +65,8 @@ def test_a_machine_that_is_down_and_a_run_that_waits_for_long(answers: dict[str,
     worker["Status"] = {"State": "down", "Message": "heartbeat failure", "Addr": "10.128.1.3"}
     found = {each.name: each for each in capacity.problems(understood(answers, later=301))}
     assert "machine worker-2 is down (heartbeat failure)" in found["machine_worker-2"].text
-    assert "2 runs have waited for a machine for over 5 minutes: no suitable node" in found["runs_wait"].text
+    said = found["runs_wait"].text
+    assert "2 runs have waited for a machine for over 5 minutes: preparing; no suitable node" in said
 
 
 def test_no_machine_that_takes_runs(answers: dict[str, Any]) -> None:

@@ -246,3 +246,19 @@ def test_the_daemon_is_restarted_once_also_where_the_clock_went_back(
     assert queue_pause.pause("test") is False
     assert len(restarts) == 2
     assert queue_pause.state() == queue_pause.State("test", 5)
+
+
+@pytest.mark.parametrize(("started", "restarted"), [(".4", True), (".92", False)])
+def test_a_daemon_that_started_in_the_second_of_the_pause_is_restarted_once(
+    here: Path, monkeypatch: pytest.MonkeyPatch, started: str, restarted: bool
+) -> None:
+    paused = here / "root" / "dagster_home" / "dagster.yaml"
+    paused.parent.mkdir()
+    paused.write_text("concurrency:\n  runs:\n    max_concurrent_runs: 0  # paused (disk guard), was 5\n")
+    os.utime(paused, (1795377662.5, 1795377662.5))
+    calls = []
+    monkeypatch.setattr(queue_pause.docker_cli, "run", lambda arguments, **_: calls.append(arguments))
+    state = {"Running": True, "StartedAt": f"2026-11-22T20:01:02{started}Z"}
+    monkeypatch.setattr(queue_pause.docker_cli, "inspect", lambda *_: {"State": state})
+    assert queue_pause.pause("disk guard") is restarted
+    assert calls == ([["restart", "dagster-daemon"]] if restarted else [])
