@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -261,5 +260,5 @@ def _task(found: Mapping[str, Any], service: Mapping[str, Any], nodes: Mapping[s
 
 def _moment(text: Any) -> float:
     with contextlib.suppress(ValueError, TypeError):
-        return max(0.0, code_server.instant(re.sub(r"\.\d+", "", str(text))))
+        return max(0.0, code_server.instant(str(text)))
     return 0.0
