@@ -22,23 +22,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import docker
-
 from lab import machine as lab_machine
 from tests.bench import kamal, provision, scale
 from tests.bench.kamal import Kamal
 from tests.bench.measure import host_or_nothing, launches, row, seconds, spread
 from tests.e2e.harness import ROOT, Machine, wait
+from tests.e2e.images import DOCKERFILES, publish
 from tests.e2e.load import Load
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 SETUPS = int(os.environ.get("SETUPS", "3"))
 ARTICLE = Path(__file__).parent / "article"
-FIXTURE = "tests/fixtures/dagster_core_load"
-DOCKERFILES = {
-    "dagster_daemon_webserver": "dockerfile_daemon_webserver",
-    "docker_dagster_core": "dockerfile_dagster_core",
-}
 RECREATE = "cd /opt/article && docker compose -f docker-compose-GCE.yml up -d --force-recreate docker_dagster_core 2>&1"
 
 
@@ -112,29 +106,17 @@ class Bench:
         self.article = Machine("bench-article")
         self.ours = Machine("bench-ours")
         self.kamal = Machine("bench-kamal")
-        self.registry = lab_machine.registry_address(docker.from_env())
         self.releases = 0
         self.images = self._images()
         self.ready = False
 
     def _images(self) -> dict[str, str]:
-        """Build both images once, here, and put them into the registry under the names both machines pull."""
-        digests = {}
+        """Both images in the registry, under the names that both machines pull."""
+        references = {}
         for name in DOCKERFILES:
-            target = f"{self.registry}/bench/{name}_image:1"
-            flags = ["--build-arg", f"DAGSTER_CORE_DIR={FIXTURE}"] if name == "docker_dagster_core" else []
-            subprocess.run(
-                ["docker", "build", "--quiet", "-f", f"files/docker/{DOCKERFILES[name]}", "-t", target,
-                 *flags, "."],
-                cwd=ROOT, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "DOCKER_BUILDKIT": "1"},
-            )  # fmt: skip
-            subprocess.run(["docker", "push", "--quiet", target], check=True, stdout=subprocess.DEVNULL)
-            digest = docker.from_env().images.get(target).attrs["RepoDigests"]
-            (found,) = {entry.rsplit("@", 1)[1] for entry in digest if entry.startswith(target.rsplit(":", 1)[0])}
-            digests[name] = f"registry.lab:5000/bench/{name}_image@{found}"
-            size = docker.from_env().images.get(target).attrs["Size"]
+            references[name], size = publish(name, f"bench/{name}_image")
             row(f"image_size_{name}", size / 1e6, "MB")
-        return digests
+        return references
 
     def _set_up_article(self, machine: Machine | None = None) -> None:
         machine = machine or self.article

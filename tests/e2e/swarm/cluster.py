@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -16,37 +15,17 @@ from docker.models.containers import Container
 
 from lab import machine as lab_machine
 from tests.e2e.harness import ROOT, Machine, Played, wait
+from tests.e2e.images import publish
 from tests.e2e.load import LOST
 from tests.webserver import PATIENCE
-
-FIXTURE = "tests/fixtures/dagster_core_load"
-DOCKERFILES = {
-    "dagster_daemon_webserver": "dockerfile_daemon_webserver",
-    "docker_dagster_core": "dockerfile_dagster_core",
-}
-
 
 SERVICES = ("dagster-postgres", "dagster-webserver", "dagster-daemon", "dagster-engine-proxy")
 PATIENT = {"timeout": "60s", "start_period": "300s"}
 
 
-def image(name: str, fixture: str = FIXTURE, version: str = "") -> str:
-    """Build an image here and put it into the registry; returns its reference as machines pull it.
-
-    Args:
-        version: makes another image of the same code.
-    """
-    target = f"{lab_machine.registry_address(docker.from_env())}/swarm/{name}:{version or '1'}"
-    flags = ["--build-arg", f"DAGSTER_CORE_DIR={fixture}"] if name == "docker_dagster_core" else []
-    flags += ["--label", f"version={version}"] if version else []
-    subprocess.run(
-        ["docker", "build", "--quiet", "-f", f"files/docker/{DOCKERFILES[name]}", "-t", target, *flags, "."],
-        cwd=ROOT, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "DOCKER_BUILDKIT": "1"},
-    )  # fmt: skip
-    subprocess.run(["docker", "push", "--quiet", target], check=True, stdout=subprocess.DEVNULL)
-    digests = docker.from_env().images.get(target).attrs["RepoDigests"]
-    digest = next(each.rsplit("@", 1)[1] for each in digests if each.startswith(target.rsplit(":", 1)[0]))
-    return f"registry.lab:5000/swarm/{name}@{digest}"
+def image(name: str, version: str = "1") -> str:
+    """An image in the registry; another ``version`` is another image of the same code."""
+    return publish(name, f"swarm/{name}", version)[0]
 
 
 class Cluster(Machine):

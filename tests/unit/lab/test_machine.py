@@ -79,7 +79,8 @@ def test_a_kept_machine_goes_while_a_copy_of_it_is_there(
     try:
         machine.down(client, name)
         assert client.images.list(kept) == []
-        assert client.containers.get(copy.id).status == "created"
+        copy.reload()
+        assert copy.status == "created"
     finally:
         copy.remove()
 

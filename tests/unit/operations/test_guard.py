@@ -257,8 +257,8 @@ def test_a_daemon_that_started_in_the_second_of_the_pause_is_restarted_once(
     paused.write_text("concurrency:\n  runs:\n    max_concurrent_runs: 0  # paused (disk guard), was 5\n")
     os.utime(paused, (1795377662.5, 1795377662.5))
     calls = []
-    monkeypatch.setattr(queue_pause.docker_cli, "run", lambda arguments, **_: calls.append(arguments))
+    monkeypatch.setattr(docker_cli, "run", lambda arguments, **_: calls.append(arguments))
     state = {"Running": True, "StartedAt": f"2026-11-22T20:01:02{started}Z"}
-    monkeypatch.setattr(queue_pause.docker_cli, "inspect", lambda *_: {"State": state})
+    monkeypatch.setattr(docker_cli, "inspect", lambda *_: {"State": state})
     assert queue_pause.pause("disk guard") is restarted
     assert calls == ([["restart", "dagster-daemon"]] if restarted else [])
