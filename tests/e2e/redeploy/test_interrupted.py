@@ -161,6 +161,7 @@ def test_a_deploy_seconds_after_a_reboot_waits_for_what_served(machine: Machine,
     user_code.consistent()
 
 
+@long_form
 def test_a_rollback_from_a_release_that_hangs_goes_back_one_step(machine: Machine, user_code: UserCode) -> None:
     user_code.deploy(user_code.good(148)).ok()
     user_code.deploy(user_code.good(149)).ok()

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from tests.e2e.harness import Machine, wait
+from tests.e2e.harness import Machine, long_form, wait
 from tests.e2e.redeploy.user_code import UserCode
 
 
@@ -88,6 +88,7 @@ def test_site_changes_nothing_after_a_deploy_and_the_other_way_round(machine: Ma
     assert machine.play("deploy_core.yml", **variables).ok().changed == 0
 
 
+@long_form
 def test_the_daemon_moves_and_the_play_can_wait_for_it(user_code: UserCode) -> None:
     user_code.deploy(user_code.good(3), dagster_core_wait_for_daemon=True).ok()
     assert 0 <= user_code.last_deploy()["phases"]["daemon"] < 90
