@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab.google import Google
-from tests.e2e.harness import ROOT
+from tests.e2e.harness import ROOT, long_form
 
 PROJECT = "example-lane"
 
@@ -37,6 +37,7 @@ def things(google: Google) -> list[str]:
     return [key for key in google.state.copy()[0] if "/operations/" not in key]
 
 
+@long_form
 def test_the_lane_from_an_empty_project_to_an_empty_project(google: Google) -> None:
     # Some of them: all but site.yml's have passed here, and take four minutes. There is no machine behind this Google.
     done = lane(google, "-k", "from_nothing or destroyed_leaves or is_left")

@@ -17,7 +17,7 @@ LOAD: dict[str, Any] = {"dagster_core_dir": "tests/fixtures/dagster_core_load"}
 BEGINS = 90
 
 
-@pytest.fixture(scope="module", params=["docker", "default", "swarm"])
+@pytest.fixture(scope="module", params=["docker", "default", pytest.param("swarm", marks=long_form)])
 def launcher(machine: Machine, request: pytest.FixtureRequest) -> str:
     """site.yml with one launcher after the other, on the same machine: one variable moves between them."""
     move_to(machine, request.param)
@@ -120,6 +120,7 @@ def test_a_tag_that_asks_for_what_there_is_not(machine: Machine, tag: str, found
     assert "dagster/auto_retry_run_id" not in machine.tags(run)
 
 
+@long_form
 @pytest.mark.usefixtures("swarm")
 def test_a_task_that_is_killed_fails_its_run_which_is_retried(machine: Machine) -> None:
     run = sleeper(machine, seconds=60)
