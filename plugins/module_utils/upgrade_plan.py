@@ -191,6 +191,12 @@ def make(
         )
     if not database["State"]["Running"]:
         raise UpgradeError(f"{POSTGRES} does not run; expected a healthy stack (site.yml). Nothing was touched.")
+    outside = environment(database).get("PGHOST")
+    if outside:
+        raise UpgradeError(
+            f"dagster_postgres_host: found {outside}; expected PostgreSQL in the stack, of which an upgrade makes a copy"
+            " to come back to. docs/upgrade.md says how Dagster is upgraded on a PostgreSQL outside. Nothing was touched."
+        )
     name = read_environment(root).get("POSTGRES_DB", "dagster")
     try:
         # Made with pg_isready in mind: the container may just be starting.
