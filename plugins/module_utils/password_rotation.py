@@ -34,7 +34,7 @@ LENGTH = 40
 ROOT = files.Owner(0, 0, 0o600)
 _ALPHABET = string.ascii_letters + string.digits
 _READY = "ready to commit"
-# Not over 127.0.0.1 or the socket, where PostgreSQL's image asks for no password; PGHOST is a server outside of the stack.
+# Not over 127.0.0.1 or the socket, where PostgreSQL's image asks for no password. PGHOST: a server outside.
 _LOGIN = 'exec psql --no-psqlrc -w -h "${PGHOST:-$(hostname -i | cut -d" " -f1)}" -U "$0" -d "$1" -Atc "select 1"'
 
 

@@ -194,8 +194,8 @@ def make(
     outside = environment(database).get("PGHOST")
     if outside:
         raise UpgradeError(
-            f"dagster_postgres_host: found {outside}; expected PostgreSQL in the stack, of which an upgrade makes a copy"
-            " to come back to. docs/upgrade.md says how Dagster is upgraded on a PostgreSQL outside. Nothing was touched."
+            f"dagster_postgres_host: found {outside}; expected PostgreSQL in the stack, of which an upgrade makes a"
+            " copy to come back to. docs/upgrade.md says how Dagster is upgraded on one outside. Nothing was touched."
         )
     name = read_environment(root).get("POSTGRES_DB", "dagster")
     try:

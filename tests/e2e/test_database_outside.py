@@ -1,4 +1,4 @@
-"""PostgreSQL on another machine, with TLS: an instance moves there with its history, and all that is done to it works."""
+"""PostgreSQL on another machine, with TLS: an instance moves there with its history, and is kept well there."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def outside() -> Iterator[Outside]:
             entry.size = len(text)
             archive.addfile(entry, io.BytesIO(text.encode()))
     container = client.containers.create(
-        "postgres:17", entrypoint=["sh", "-c", START.replace("\n", "")], name=NAME, network=lab_machine.network(client).name,
-        environment={"POSTGRES_PASSWORD": "of the administrator"},
+        "postgres:17", entrypoint=["sh", "-c", START.replace("\n", "")], name=NAME,
+        network=lab_machine.network(client).name, environment={"POSTGRES_PASSWORD": "of the administrator"},
     )  # fmt: skip
     container.put_archive("/", packed.getvalue())
     container.start()
@@ -102,7 +102,9 @@ def succeeds(machine: Machine) -> str:
     return run
 
 
-def test_a_database_of_its_own_is_not_left_behind_unasked(machine: Machine, outside: Outside, before: list[str]) -> None:
+def test_a_database_of_its_own_is_not_left_behind_unasked(
+    machine: Machine, outside: Outside, before: list[str]
+) -> None:
     machine.play("site.yml", **outside.variables).refused(
         "dagster_stack_postgres_host: found", "the volume dagster-postgres", "dagster_postgres_leave_volume"
     )

@@ -132,3 +132,14 @@ def test_postgresql_s_version_is_in_the_image(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(docker_cli, "inspect", lambda *_: None)
     with pytest.raises(upgrade_image.ImageError, match="is not on this machine"):
         upgrade_image.postgres_major("postgres:99")
+
+
+def test_a_database_outside_is_not_upgraded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    container = {
+        "Config": {"Labels": {"dataops.dagster_gce": "stack"}, "Env": ["PGHOST=10.20.0.3"]}, "State": {"Running": True}
+    }  # fmt: skip
+    monkeypatch.setattr(docker_cli, "inspect", lambda *_: container)
+    with pytest.raises(
+        UpgradeError, match=r"dagster_postgres_host: found 10\.20\.0\.3; expected PostgreSQL in the stack"
+    ):
+        upgrade_plan.make(str(tmp_path), "web:2", "")
