@@ -46,8 +46,8 @@ class Outside:
     def sql(self, statement: str, database: str = "dagster") -> str:
         """Ask it as its own administrator."""
         code, said = self.container.exec_run(["psql", "-U", "postgres", "-d", database, "-AtXc", statement])
-        assert code == 0, said
-        return str(said.decode().strip())
+        assert code == 0 and isinstance(said, bytes), said
+        return said.decode().strip()
 
 
 @pytest.fixture(scope="module")
