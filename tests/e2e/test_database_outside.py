@@ -46,7 +46,8 @@ class Outside:
     def sql(self, statement: str, database: str = "dagster") -> str:
         """Ask it as its own administrator."""
         code, said = self.container.exec_run(["psql", "-U", "postgres", "-d", database, "-AtXc", statement])
-        assert code == 0 and isinstance(said, bytes), said
+        assert isinstance(said, bytes)
+        assert code == 0, said
         return said.decode().strip()
 
 
