@@ -19,6 +19,8 @@ from tests.e2e.harness import Machine, wait
 
 LOAD: dict[str, Any] = {"dagster_core_dir": "tests/fixtures/dagster_core_load"}
 NAME = "dagster-gce-lab-database-outside"
+# Beyond those that the lab's engine gives away: it is the same after a stop.
+ADDRESS = "10.128.2.77"
 PASSWORD = "first s3cret: of $the database"
 # The owner of nothing but his database, as Cloud SQL's users are.
 ROLE = f"""CREATE ROLE dagster LOGIN CREATEDB PASSWORD '{PASSWORD}'; CREATE DATABASE dagster OWNER dagster;"""
@@ -36,10 +38,8 @@ class Outside:
     @property
     def variables(self) -> dict[str, Any]:
         """What the inventory says of it."""
-        self.container.reload()
-        (network,) = self.container.attrs["NetworkSettings"]["Networks"].values()
         return {
-            **LOAD, "dagster_postgres_host": network["IPAddress"], "dagster_postgres_sslmode": "verify-ca",
+            **LOAD, "dagster_postgres_host": ADDRESS, "dagster_postgres_sslmode": "verify-ca",
             "dagster_postgres_ca": self.certificate.authority, "dagster_postgres_password": PASSWORD,
         }  # fmt: skip
 
@@ -63,9 +63,11 @@ def outside() -> Iterator[Outside]:
             entry = tarfile.TarInfo(f"tls/{name}")
             entry.size = len(text)
             archive.addfile(entry, io.BytesIO(text.encode()))
+    network = str(lab_machine.network(client).name)
     container = client.containers.create(
         "postgres:17", entrypoint=["sh", "-c", START.replace("\n", "")], name=NAME,
-        network=lab_machine.network(client).name, environment={"POSTGRES_PASSWORD": "of the administrator"},
+        network=network, environment={"POSTGRES_PASSWORD": "of the administrator"},
+        networking_config={network: client.api.create_endpoint_config(ipv4_address=ADDRESS)},
     )  # fmt: skip
     container.put_archive("/", packed.getvalue())
     container.start()
