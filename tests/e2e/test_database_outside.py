@@ -117,7 +117,7 @@ def test_a_database_of_its_own_is_not_left_behind_unasked(
 
 def test_without_a_password_nothing_is_touched(machine: Machine, outside: Outside) -> None:
     machine.play("site.yml", **{**outside.variables, "dagster_postgres_password": ""}).refused(
-        "dagster_home_postgres_password: found", "so no password can be made for it"
+        "(from dagster_postgres_password): found", "so no password can be made for it"
     )
 
 
