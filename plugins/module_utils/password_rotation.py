@@ -12,8 +12,11 @@ one ends with that password in the database and in the files.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
+import hashlib
+import hmac
 import os
 import secrets
 import string
@@ -36,6 +39,12 @@ _ALPHABET = string.ascii_letters + string.digits
 _READY = "ready to commit"
 # Not over 127.0.0.1 or the socket, where PostgreSQL's image asks for no password. PGHOST: a server outside.
 _LOGIN = 'exec psql --no-psqlrc -w -h "${PGHOST:-$(hostname -i | cut -d" " -f1)}" -U "$0" -d "$1" -Atc "select 1"'
+
+
+# Who is no superuser may not set these.
+_QUIET = r"""select set_config(name, value, false) from (values ('log_statement', 'none'),
+('log_min_duration_statement', '-1'), ('log_min_error_statement', 'panic')) as quiet (name, value)
+where (select rolsuper from pg_roles where rolname = current_user) \g /dev/null"""
 
 
 class RotationError(Exception):
@@ -78,6 +87,18 @@ class Outcome:
 def generate() -> str:
     """A new password: letters and digits, 238 bits."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(LENGTH))
+
+
+def scram(password: str) -> str:
+    """What PostgreSQL keeps of a password, and takes in its place: SCRAM-SHA-256 (RFC 5803).
+
+    Only of ASCII: anything else it would bring into a normal form first (SASLprep).
+    """
+    salt, rounds = secrets.token_bytes(16), 4096
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode("ascii"), salt, rounds)
+    client, server = (hmac.digest(salted, name, "sha256") for name in (b"Client Key", b"Server Key"))
+    encoded = [base64.b64encode(each).decode() for each in (salt, hashlib.sha256(client).digest(), server)]
+    return f"SCRAM-SHA-256${rounds}:{encoded[0]}${encoded[1]}:{encoded[2]}"
 
 
 class Rotation:
@@ -162,13 +183,13 @@ class Rotation:
         command += ["-v", "ON_ERROR_STOP=1", "-U", environment["POSTGRES_USER"], "-d", environment["POSTGRES_DB"]]
         user = environment["POSTGRES_USER"].replace('"', '""')
         milliseconds = int(self.place.seconds * 1000)
-        # The statement holds the password in clear: it must reach no log, not even when it fails.
+        secret = scram(new) if new.isascii() else new
+        # A password that is no ASCII stands in the statement as it is: it must reach no log, not even when it fails.
         statements = (
-            "set log_statement = 'none'; set log_min_duration_statement = -1; set log_min_error_statement = 'panic';\n"
-            f"set lock_timeout = {milliseconds}; set statement_timeout = {milliseconds};\n"
+            f"{_QUIET}\nset lock_timeout = {milliseconds}; set statement_timeout = {milliseconds};\n"
             "set password_encryption = 'scram-sha-256'; set standard_conforming_strings = on;\n"
             "begin;\n"
-            f"alter role \"{user}\" password '{new.replace(chr(39), chr(39) * 2)}';\n"
+            f"alter role \"{user}\" password '{secret.replace(chr(39), chr(39) * 2)}';\n"
             f"select '{_READY}';\n"
         )
         try:
