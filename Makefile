@@ -80,7 +80,7 @@ molecule-%: env
 # About three hours on two processors. What it measures goes into docs/reliability.md with `python -m tests.e2e.faults.table`.
 test-faults: env ## the long form of the end-to-end tests: more faults, more often, and what is rare
 	@status=0; for tests in tests/browser $(addprefix tests/e2e/, redeploy operations upgrade faults swarm \
-			test_bad_input.py test_gcp_lane.py test_google_vm.py test_launchers.py); do \
+			test_bad_input.py test_database_outside.py test_gcp_lane.py test_google_vm.py test_launchers.py); do \
 		E2E_LONG=1 python -m pytest --quiet $$tests || status=1; \
 	done; exit $$status
 

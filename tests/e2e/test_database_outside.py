@@ -15,9 +15,10 @@ from docker.models.containers import Container
 
 from lab import machine as lab_machine
 from tests.certificates import Certificate, certificate
-from tests.e2e.harness import Machine, wait
+from tests.e2e.harness import Machine, long_form, wait
 from tests.e2e.load import LOST
 
+pytestmark = long_form
 LOAD: dict[str, Any] = {"dagster_core_dir": "tests/fixtures/dagster_core_load"}
 NAME = "dagster-gce-lab-database-outside"
 # Beyond those that the lab's engine gives away: it is the same after a stop.
@@ -169,7 +170,6 @@ def test_while_it_is_away_it_is_said_and_then_all_goes_on(machine: Machine, move
     time.sleep(5)
     moved.container.start()
     wait(lambda: machine.ssh(health).strip() == "healthy", 60, "dagster-postgres healthy")
-
     runs: list[str] = []
 
     def launched() -> bool:
