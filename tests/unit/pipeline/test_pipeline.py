@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -79,7 +80,7 @@ def test_a_release(says: Says) -> None:
     assert first[:3] == ["--inventory", "inventory/prod", "dataops.dagster_gce.deploy_core"]
     assert json.loads(first[-1]) == {"dagster_core_image": "r/core@sha256:1"}
     assert (folder / "output").read_text() == f"release={NEW}\n"
-    assert (folder / "summary").read_text().startswith("### Release in 0 s\n")
+    assert re.match(r"### Release in \d+ s\n", (folder / "summary").read_text())
 
 
 def test_what_a_variable_holds_is_a_value(says: Says) -> None:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import re
+import secrets
 
 import pytest
 
@@ -20,7 +21,7 @@ PROOF = "dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
 
 
 def test_the_verifier_is_what_scram_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(password_rotation.secrets, "token_bytes", lambda _: base64.b64decode(SALT))
+    monkeypatch.setattr(secrets, "token_bytes", lambda _: base64.b64decode(SALT))
     found = re.fullmatch(r"SCRAM-SHA-256\$4096:(.*)\$(.*):(.*)", password_rotation.scram("pencil"))
     assert found
     salt, stored, server = (base64.b64decode(each) for each in found.groups())
