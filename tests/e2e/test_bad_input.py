@@ -112,7 +112,7 @@ def test_overrides_that_dagster_refuses(untouched: Machine) -> None:
             "syntax error", "import dagster\n\ndefs = dagster.Definitions(\n", ["SyntaxError", "__init__.py", "line 3"]
         ),
         long("no Definitions", "answer = 42\n", ["Definitions"]),
-        long("missing import", "import nowhere_to_be_found\n", ["nowhere_to_be_found", "__init__.py", "line 1"]),
+        ("missing import", "import nowhere_to_be_found\n", ["nowhere_to_be_found", "__init__.py", "line 1"]),
     ],
 )
 def test_user_code_that_does_not_load(stack: Machine, tmp_path: Path, name: str, code: str, words: list[str]) -> None:
