@@ -19,6 +19,8 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
     deployment_recovery,
     docker_cli,
     graphql,
+    image_pull,
+    image_reference,
     releases,
     workspace,
 )
@@ -46,7 +48,8 @@ class Deployment(Task):
         Raises:
             DeploymentError, releases.LockedError, docker_cli.DockerError
         """
-        self.outcome = Outcome(DEPLOY, reference=reference)
+        self.outcome = Outcome(DEPLOY)
+        reference = self.outcome.reference = self._brought(reference)
         with self.running(reference):
             image = code_server.image(reference)
             self.outcome.identity = image.id
@@ -54,20 +57,21 @@ class Deployment(Task):
             self.outcome.identity, self.outcome.reference = image.id, reference
             serving = self._serving_container()
             wanted = self.settings.config_hash()
+            there = code_server.containers()
             if well and serving and serving.running and not self.options.force and self._same(serving, image, wanted):
                 self.outcome.release = serving.release
                 self.outcome.identity = serving.identity
-                deployment_housekeeping.remove_candidates(self, keep=None)
+                deployment_housekeeping.remove_candidates(self, there, keep=None)
                 return self.outcome
             # What serves badly is no help, even if it is the same image: a new container may be.
-            ready = self._reusable(image, wanted) if well and not self.options.force else None
-            deployment_housekeeping.remove_candidates(self, keep=ready.release if ready else None)
+            ready = self._reusable(there, image, wanted) if well and not self.options.force else None
+            there = deployment_housekeeping.remove_candidates(self, there, keep=ready.release if ready else None)
             if ready:
                 release = self.store.load(ready.release) or self._record(ready.release, image)
             else:
                 self._refuse_a_full_disk()
-                release = self._record(self._new_name(image), image)
-                self._start(release)
+                release = self._record(self._new_name(there, image), image)
+                self._start(release, there)
             self._activate(release, fresh=ready is None)
         return self.outcome
 
@@ -96,7 +100,7 @@ class Deployment(Task):
                 return self.outcome
             fresh = not (running and running.running)
             if fresh:
-                self._start(release)
+                self._start(release, code_server.containers())
             self._activate(release, fresh=fresh, leaving=leaving)
         return self.outcome
 
@@ -105,7 +109,7 @@ class Deployment(Task):
         self.outcome = Outcome(CLEAN)
         with self.running("", audit=False):
             deployment_recovery.finish_interrupted(self)
-            deployment_housekeeping.remove_candidates(self, keep=None)
+            deployment_housekeeping.remove_candidates(self, code_server.containers(), keep=None)
             deployment_housekeeping.retire(self)
         return self.outcome
 
@@ -193,15 +197,42 @@ class Deployment(Task):
     def _same(found: code_server.Container, image: code_server.Image, config: str) -> bool:
         return found.image_id == image.id and found.config == config
 
-    def _reusable(self, image: code_server.Image, config: str) -> code_server.Container | None:
+    def _brought(self, reference: str) -> str:
+        """Have the image on the machine, from its registry if the options say so; returns the name that cannot move.
+
+        Before the lock: a pull takes its time, and what it brings is nobody's yet.
+
+        Raises:
+            DeploymentError, docker_cli.DockerError
+        """
+        if self.options.pull == "never":
+            return reference
+        try:
+            parts = image_reference.split_reference(reference)
+        except ValueError as error:
+            raise DeploymentError(f"image: {error}") from error
+        found = docker_cli.inspect("image", reference)
+        if found is None or not image_pull.settles(found, parts, self.options.pull):
+            self._refuse_a_full_disk()
+            started = time.monotonic()
+            try:
+                found = image_pull.fetch(reference, parts, found, self.options.pull_timeout)
+            except image_pull.PullError as error:
+                raise DeploymentError(str(error)) from error
+            self.outcome.phases["pull"] = round(time.monotonic() - started, 3)
+        return image_pull.repository_digest(found, parts) or reference
+
+    def _reusable(
+        self, there: list[code_server.Container], image: code_server.Image, config: str
+    ) -> code_server.Container | None:
         """A running container of the same image and settings: the release kept warm, or one whose deploy was killed."""
-        found = [each for each in code_server.containers() if each.running and self._same(each, image, config)]
+        found = [each for each in there if each.running and self._same(each, image, config)]
         return found[-1] if found else None
 
-    def _new_name(self, image: code_server.Image) -> str:
+    def _new_name(self, there: list[code_server.Container], image: code_server.Image) -> str:
         """A name that is free: two releases of one image in the same second differ by a second."""
         moment = time.time()
-        taken = {each.release for each in self.store.all()} | {each.release for each in code_server.containers()}
+        taken = {each.release for each in self.store.all()} | {each.release for each in there}
         while (name := releases.release_name(image.id, moment)) in taken:
             moment += 1
         return name
@@ -231,8 +262,8 @@ class Deployment(Task):
                 f"\n{deployment_cutover.goes_on(self, self.intended_host())}"
             )
 
-    def _start(self, release: releases.Release) -> None:
-        deployment_housekeeping.make_room(self)
+    def _start(self, release: releases.Release, there: list[code_server.Container]) -> None:
+        deployment_housekeeping.make_room(self, len(there))
         self.phase("start")
         try:
             code_server.start(release, self.settings)

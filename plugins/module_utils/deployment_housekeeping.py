@@ -16,16 +16,27 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.deployment_task import DeploymentError, Task
 
 
-def remove_candidates(task: Task, keep: str | None) -> None:
-    """Remove what a killed or failed deploy left: containers and records that never had traffic."""
+def remove_candidates(task: Task, there: list[code_server.Container], keep: str | None) -> list[code_server.Container]:
+    """Remove what a killed or failed deploy left: containers and records that never had traffic.
+
+    Args:
+        there: the containers of releases that the machine has.
+        keep: a release that stays all the same.
+
+    Returns:
+        The containers that are left.
+    """
     kept = {task.serving_release(), task.store.current(), keep}
-    for found in code_server.containers():
+    left = []
+    for found in there:
         record = task.store.load(found.release)
         # Without a readable record nobody knows whether it had traffic; `retire` asks who uses it.
         if found.release in kept or record is None or record.state != releases.CANDIDATE:
+            left.append(found)
             continue
         if found.running and code_server.workers(found.name) != 0:
             kept.add(found.release)
+            left.append(found)
             continue
         code_server.remove(found.name)
         task.outcome.retired.append(found.release)
@@ -33,6 +44,7 @@ def remove_candidates(task: Task, keep: str | None) -> None:
     for record in task.store.all():
         if record.state == releases.CANDIDATE and record.release not in kept:
             _forget(task, record)
+    return left
 
 
 def discard(task: Task, release: releases.Release) -> None:
@@ -120,13 +132,14 @@ def forget_old(task: Task, known: list[releases.Release], serving: str | None) -
         task.store.delete(record.release)
 
 
-def make_room(task: Task) -> None:
-    """Keep the number of code servers below the limit: the daemon lets go of an older one within a minute."""
+def make_room(task: Task, count: int) -> None:
+    """Keep the number of code servers, which is ``count``, below the limit: the daemon lets go of one in a minute."""
     deadline = time.monotonic() + task.options.daemon_timeout
-    while len(code_server.containers()) >= task.options.max_containers:
+    while count >= task.options.max_containers:
         task.phase("room")
         retire(task)
-        if len(code_server.containers()) < task.options.max_containers:
+        count = len(code_server.containers())
+        if count < task.options.max_containers:
             break
         if time.monotonic() > deadline:
             busy = "; ".join(f"{name}: {reason}" for name, reason in task.outcome.draining.items())

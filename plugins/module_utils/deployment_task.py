@@ -40,6 +40,8 @@ class Options:
     """What to do, and what to keep."""
 
     root: str = "/opt/dagster"
+    pull: str = "never"
+    pull_timeout: float = 1800
     webserver_url: str = "http://127.0.0.1:3000"
     webserver_container: str = "dagster-webserver"
     daemon_container: str = "dagster-daemon"

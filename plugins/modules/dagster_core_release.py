@@ -34,8 +34,24 @@ options:
     choices: [deploy, rollback, clean]
     default: deploy
   image:
-    description: Reference of the image (tag, digest or id). It has to be on the machine. Needed by V(deploy).
+    description:
+      - Reference of the image (tag, digest or id). Needed by V(deploy).
+      - With O(pull=never) it has to be on the machine.
     type: str
+  pull:
+    description:
+      - When to ask the registry for O(image), by tag or digest. V(always) gets what a tag names now; a digest names one
+        image for ever and is pulled only where it is missing.
+      - What cannot be pulled leaves everything as it was.
+    type: str
+    choices: [never, missing, always]
+    default: never
+    version_added: 1.1.0
+  pull_timeout:
+    description: Seconds that the pull may take.
+    type: float
+    default: 1800
+    version_added: 1.1.0
   release:
     description: The release to go back to. Without it, V(rollback) takes the one that served before.
     type: str
@@ -241,6 +257,7 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
     docker_cli,
     dotenv,
     guard,
+    image_pull,
     releases,
     workspace,
 )
@@ -248,6 +265,8 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
 ARGUMENTS: dict[str, Any] = {
     "operation": {"type": "str", "choices": ["deploy", "rollback", "clean"], "default": "deploy"},
     "image": {"type": "str"},
+    "pull": {"type": "str", "choices": ["never", "missing", "always"], "default": "never"},
+    "pull_timeout": {"type": "float", "default": 1800},
     "release": {"type": "str"},
     "root": {"type": "path", "default": "/opt/dagster"},
     "env_file": {"type": "path"},
@@ -401,6 +420,8 @@ def _predict(module: AnsibleModule, task: deployment.Deployment, before: str) ->
     operation = module.params["operation"]
     if operation == "deploy":
         changed = task.would_change(module.params["image"])
+        if module.params["pull"] == image_pull.ALWAYS and not changed and "@" not in module.params["image"]:
+            module.warn(f"{module.params['image']}: the registry was not asked whether the tag has moved")
         module.exit_json(
             changed=changed,
             result="predicted",

@@ -163,58 +163,11 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.dataops.dagster_gce.plugins.module_utils import docker_cli
+from ansible_collections.dataops.dagster_gce.plugins.module_utils import docker_cli, image_pull
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.image_reference import Reference, split_reference
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import guard_disks
 
 CONTENT_LABEL = "dataops.dagster_gce.content_hash"
-
-# What engines and registries say, and what it means to the reader; the first that matches wins.
-CAUSES = (
-    (
-        ("docker-credential-gce-metadata:",),
-        "the machine has no login to {registry}; its credential helper says why in the first line",
-    ),
-    (
-        ("artifactregistry.repositories.downloadartifacts",),
-        "the machine's service account may not read it (or there is no such repository): it needs "
-        "roles/artifactregistry.reader on the repository",
-    ),
-    (("no space left on device",), "no space left on the machine: `docker image prune` frees some, or grow the disk"),
-    (
-        ("no matching manifest", "does not match the specified platform"),
-        "wrong architecture: the image is not built for {platform}",
-    ),
-    (("toomanyrequests", "rate limit"), "the registry {registry} limits the rate; log in, or use a mirror"),
-    (
-        ("pull access denied", "repository does not exist"),
-        "not found, or not readable without login: check the name, then the machine's login to {registry}",
-    ),
-    (
-        ("unauthorized", "authentication required", "no basic auth credentials", "access forbidden",
-         "permission_denied", "denied:", "403 forbidden"),
-        "unauthorised: the machine has no login to {registry} that may read it",
-    ),
-    (
-        ("manifest unknown", "manifest for", "not found", "name unknown"),
-        "not found: {registry} has no such image or tag",
-    ),
-    (
-        ("no such host", "dial tcp", "i/o timeout", "connection refused", "connection reset", "network is unreachable",
-         "tls handshake", "context deadline exceeded", "x509", "server gave http response", "temporary failure",
-         "awaiting headers"),
-        "no connection to the registry {registry}: check the machine's network, DNS and certificates",
-    ),
-)  # fmt: skip
-
-
-def cause_of(said: str, registry: str, platform: str) -> str:
-    """What went wrong, in one sentence; empty where the output is none of the known."""
-    lowered = said.lower()
-    for needles, cause in CAUSES:
-        if any(needle in lowered for needle in needles):
-            return cause.format(registry=registry, platform=platform)
-    return ""
 
 
 def failing_step(output: str, limit: int = 40) -> str:
@@ -248,7 +201,7 @@ class Image:
                 self.fail(str(error))
             requested = self.options["reference"] or self.built_reference
             self.done(None, requested, changed=True, warning=f"{requested}: predicted, since {error}")
-        except docker_cli.DockerError as error:
+        except (docker_cli.DockerError, image_pull.PullError) as error:
             self.fail(str(error))
 
     @property
@@ -266,7 +219,7 @@ class Image:
         except ValueError as error:
             self.fail(f"reference: {error}")
         before = docker_cli.inspect("image", requested)
-        if before and (parts.digest or self.options["pull"] == "missing"):
+        if image_pull.settles(before, parts, self.options["pull"]):
             self.done(before, requested, changed=False, parts=parts)
         if self.module.check_mode:
             # Asking the registry means pulling: `docker manifest` knows neither the engine's mirrors nor its logins.
@@ -274,16 +227,7 @@ class Image:
             self.done(before, requested, changed=before is None, parts=parts, warning=warning)
         self.refuse_a_full_disk()
         self.prefetch()
-        result = docker_cli.run(["pull", "--quiet", requested], timeout=self.options["timeout"], check=False)
-        if not result.ok:
-            said = docker_cli.last_lines(result.stderr, 5)
-            cause = cause_of(said, parts.registry, self.platform()) or "see what Docker said"
-            hint = "\nThe machine has an image of this name; `pull: missing` would take it." if before else ""
-            self.fail(f"cannot pull {requested} from {parts.registry}: {cause}.\nDocker said: {said}{hint}")
-        after = docker_cli.inspect("image", requested)
-        if after is None:
-            self.fail(f"{requested} was pulled and is not there; another program may have removed it")
-        self.refuse_other_architecture(requested, after)
+        after = image_pull.fetch(requested, parts, before, self.options["timeout"])
         self.done(after, requested, changed=before is None or before["Id"] != after["Id"], parts=parts, before=before)
 
     def prefetch(self) -> None:
@@ -304,17 +248,6 @@ class Image:
         found = "" if self.options["ignore_disk"] else guard_disks.refusal()
         if found:
             self.fail(f"{found}; or set dagster_ignore_disk. Nothing was pulled or built.")
-
-    def refuse_other_architecture(self, requested: str, image: dict[str, Any]) -> None:
-        """An image for one platform only is pulled without a word; it would fail with `exec format error` later."""
-        system, _, architecture = self.platform().partition("/")
-        found = f"{image.get('Os')}/{image.get('Architecture')}"
-        if found != f"{system}/{architecture}":
-            self.fail(f"{requested}: wrong architecture: found an image for {found}; expected {system}/{architecture}")
-
-    def platform(self) -> str:
-        """``linux/amd64`` and the like, as the engine names it."""
-        return docker_cli.run(["version", "--format", "{{.Server.Os}}/{{.Server.Arch}}"]).stdout.strip()
 
     # --- build --------------------------------------------------------------------------------------------------
 
@@ -365,9 +298,9 @@ class Image:
         # Only the engine's own words: a program in a RUN step may say "not found" about anything.
         own = "\n".join(line for line in output.splitlines() if "ERROR: failed to" in line)
         base = re.search(r"source metadata for (\S+):", own)
-        cause = cause_of(own, f"of the base image {base[1]}", self.platform()) if base else ""
+        cause = image_pull.cause_of(own, f"of the base image {base[1]}", image_pull.platform()) if base else ""
         if "no space left on device" in lowered:
-            cause = cause_of("no space left on device", "", "")
+            cause = image_pull.cause_of("no space left on device", "", "")
         self.fail(
             f"cannot build {reference}{': ' + cause if cause else ''}\n{failing_step(output)}\n"
             f"The whole output is on the machine in {self.options['log']}"
@@ -387,7 +320,7 @@ class Image:
         seconds: float = 0,
     ) -> NoReturn:
         """End the module with the image that is there, or that would be."""
-        digest = repository_digest(image, parts) if image and parts else ""
+        digest = image_pull.repository_digest(image, parts) if image and parts else ""
         if warning:
             self.module.warn(warning)
         self.module.exit_json(
@@ -407,16 +340,6 @@ class Image:
     def fail(self, message: str) -> NoReturn:
         """End the module with an error."""
         self.module.fail_json(msg=message)
-
-
-def repository_digest(image: dict[str, Any], parts: Reference) -> str:
-    """The image's digest in the repository that was asked for; empty for an image that no registry knows."""
-    digests: list[str] = image.get("RepoDigests") or []
-    if parts.digest:
-        return f"{parts.repository}@{parts.digest}"
-    wanted = {parts.repository, parts.repository.removeprefix("docker.io/").removeprefix("library/")}
-    same = [each for each in digests if each.partition("@")[0] in wanted]
-    return same[0] if same else ""
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
     docker_cli,
     files,
     graphql,
+    image_pull,
     releases,
     workspace,
 )
@@ -84,7 +86,7 @@ def activate(task: deployment.Deployment) -> None:
     release = releases.Release(NEW, IDENTITY)
     with task.running("core:v2"):
         task.store.save(release)
-        task._start(release)
+        task._start(release, [])
         task._activate(release, fresh=True)
 
 
@@ -203,3 +205,52 @@ def test_a_variable_that_steers_the_docker_command_is_refused(task: deployment.D
     assert refused(task).startswith("dagster_core_environment: found 'A=B'; expected names of letters")
     task.settings = code_server.Settings(extra={"PYTHONPATH": "x", "HOMEPAGE": "x", "HTTP_PROXY": "x"})
     activate(task)
+
+
+DIGEST = "sha256:" + "cd" * 32
+PULLED = {"Id": IDENTITY, "RepoDigests": [f"reg.example/core@{DIGEST}"]}
+
+
+@pytest.mark.parametrize(
+    ("policy", "reference", "there", "pulls"),
+    [
+        ("never", "reg.example/core:v2", False, False),
+        ("missing", "reg.example/core:v2", True, False),
+        ("missing", "reg.example/core:v2", False, True),
+        ("always", "reg.example/core:v2", True, True),
+        ("always", f"reg.example/core@{DIGEST}", True, False),
+    ],
+)
+def test_the_registry_is_asked_where_the_policy_says_so(
+    task: deployment.Deployment, monkeypatch: pytest.MonkeyPatch, policy: str, reference: str, there: bool, pulls: bool
+) -> None:
+    fetched = []
+
+    def fetch(asked: str, *_: Any) -> dict[str, Any]:
+        fetched.append(asked)
+        return PULLED
+
+    monkeypatch.setattr(docker_cli, "inspect", lambda *_: PULLED if there else None)
+    monkeypatch.setattr(image_pull, "fetch", fetch)
+    task.options = dataclasses.replace(task.options, pull=policy)
+    task.outcome = deployment.Outcome("deploy")
+    brought = task._brought(reference)
+    assert fetched == ([reference] if pulls else [])
+    assert brought == (reference if policy == "never" else f"reg.example/core@{DIGEST}")
+    assert ("pull" in task.outcome.phases) is pulls
+
+
+def test_a_pull_that_fails_is_said_and_leaves_what_serves(
+    task: deployment.Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> NoReturn:
+        raise image_pull.PullError("cannot pull reg.example/core:v2 from reg.example: not found.")
+
+    monkeypatch.setattr(docker_cli, "inspect", lambda *_: None)
+    monkeypatch.setattr(image_pull, "fetch", refuse)
+    task.options = dataclasses.replace(task.options, pull="always")
+    with pytest.raises(deployment.DeploymentError, match=r"^cannot pull .* not found\."):
+        task.deploy("reg.example/core:v2")
+    assert task.serving_release() == OLD
+    with pytest.raises(deployment.DeploymentError, match=r"^image: found 'core:latest' with the tag latest"):
+        task.deploy("core:latest")

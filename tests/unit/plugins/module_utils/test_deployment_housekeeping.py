@@ -62,8 +62,9 @@ def test_only_a_known_candidate_without_runs_is_removed(task: deployment.Deploym
     save(task, 2)
     Path(task.store.path(name(2))).write_text("{ half")
     task.store.point_current(name(4))
-    deployment_housekeeping.remove_candidates(task, keep=name(7))
+    left = deployment_housekeeping.remove_candidates(task, engine.containers, keep=name(7))
     assert engine.removed == [releases.container_name(name(3))]
+    assert [each.release for each in left] == [name(day) for day in (1, 2, 4, 5, 6, 7)]
     assert [each.release for each in task.store.all()] == [name(1), *(name(day) for day in (4, 5, 6, 7))]
 
 

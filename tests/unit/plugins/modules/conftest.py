@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -9,6 +10,15 @@ from collections.abc import Iterator
 import pytest
 
 from tests.unit.plugins.modules.google_machines import machine, surroundings  # noqa: F401 - fixtures
+
+
+@pytest.fixture(autouse=True)
+def own_umask() -> Iterator[None]:
+    """What a module, run in this process, makes of the umask ends with its test."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture(scope="session")

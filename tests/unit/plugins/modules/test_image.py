@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.dataops.dagster_gce.plugins.module_utils import image_pull
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.build_context import scan
 from ansible_collections.dataops.dagster_gce.plugins.modules import image
 
@@ -138,7 +139,7 @@ def test_other_words_of_engines_and_registries() -> None:
         "x509: certificate signed by unknown authority": "no connection",
         "something new": "",
     }.items():
-        assert words in image.cause_of(said, "the.registry", "linux/amd64")
+        assert words in image_pull.cause_of(said, "the.registry", "linux/amd64")
 
 
 @pytest.mark.parametrize(
