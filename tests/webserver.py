@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import urllib.error
 import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,8 @@ from typing import Any
 
 # More than 1 where the computer has something else to do: waits are so much longer, and figures say nothing.
 PATIENCE = float(os.environ.get("E2E_PATIENCE", "1"))
+# What a query or a launch may end with while nothing serves.
+LOST = (OSError, urllib.error.URLError, AssertionError, KeyError, TypeError, ValueError)
 _LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus
   displayMetadata { key value } locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
 # VERB is `start` or `reset`.
@@ -58,6 +61,13 @@ class Webserver(ABC):
             metadata = {each["key"]: str(each["value"]) for each in entry["displayMetadata"]}
             found[entry["name"]] = Location(loaded, metadata, inside.get("message", ""))
         return found
+
+    def serves(self) -> bool:
+        """Whether it answers, with the user code loaded."""
+        try:
+            return self.locations()["dagster_core"].loaded
+        except LOST:
+            return False
 
     def launch(
         self,

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 
 from tests.e2e.harness import Machine
-from tests.e2e.load import LOST, served_host
+from tests.e2e.load import served_host
+from tests.webserver import LOST
 
 
 def row(name: str, value: float, unit: str, note: str = "") -> None:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-import urllib.error
 from dataclasses import dataclass, field
 from typing import Self
 
 from tests.e2e.harness import Machine, wait
-from tests.webserver import PATIENCE
+from tests.webserver import LOST, PATIENCE
 
-# What a query or a launch may end with while nothing serves.
-LOST = (OSError, urllib.error.URLError, AssertionError, KeyError, TypeError, ValueError)
 _FINISHED = ("SUCCESS", "FAILURE", "CANCELED")
 
 

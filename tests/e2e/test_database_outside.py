@@ -16,7 +16,7 @@ from docker.models.containers import Container
 from lab import machine as lab_machine
 from tests.certificates import Certificate, certificate
 from tests.e2e.harness import Machine, long_form, wait
-from tests.e2e.load import LOST
+from tests.webserver import LOST
 
 pytestmark = long_form
 LOAD: dict[str, Any] = {"dagster_core_dir": "tests/fixtures/dagster_core_load"}

@@ -20,8 +20,7 @@ import pytest
 
 from lab import machine as lab_machine
 from tests.e2e.harness import ROOT, wait
-from tests.e2e.load import LOST
-from tests.webserver import PATIENCE, Webserver
+from tests.webserver import LOST, PATIENCE, Webserver
 
 PROJECT = "dagster-local-test"
 NEEDED = ["docker-compose-local.yml", ".env.dev", "dagster_core", "files", "requirements"]

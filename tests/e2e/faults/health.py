@@ -8,8 +8,7 @@ from typing import Any
 
 from lab.shell import LabError
 from tests.e2e.harness import Machine
-from tests.e2e.load import LOST
-from tests.webserver import PATIENCE
+from tests.webserver import LOST, PATIENCE
 
 # What a question may end with while the machine is off, or its webserver.
 UNREACHABLE = (*LOST, subprocess.SubprocessError, LabError)

@@ -16,8 +16,8 @@ import pytest
 
 from tests.e2e import rows
 from tests.e2e.harness import ROOT, Machine, Played, long_form
-from tests.e2e.load import LOST
 from tests.e2e.operations.backup_bucket import ACCOUNT, BUCKET, Vault, vault
+from tests.webserver import LOST
 
 FOLDER = "/opt/dagster/backups"
 STACK = "docker ps --filter label=dataops.dagster_gce=stack --format '{{.Names}} {{.ID}}' | sort"

@@ -16,7 +16,6 @@ from docker.models.containers import Container
 from lab import machine as lab_machine
 from tests.e2e.harness import ROOT, Machine, Played, wait
 from tests.e2e.images import publish
-from tests.e2e.load import LOST
 from tests.webserver import PATIENCE
 
 SERVICES = ("dagster-postgres", "dagster-webserver", "dagster-daemon", "dagster-engine-proxy")
@@ -93,13 +92,6 @@ class Cluster(Machine):
     def docker(self, command: str) -> str:
         """A docker command on the main machine."""
         return self.ssh(f"docker {command}").strip()
-
-    def answers(self) -> bool:
-        """Whether the webserver answers, and serves the user code."""
-        try:
-            return self.locations()["dagster_core"].loaded
-        except LOST:
-            return False
 
     def states(self) -> dict[str, str]:
         """Every machine's state, as the swarm has it."""

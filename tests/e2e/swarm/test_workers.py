@@ -152,7 +152,7 @@ def test_the_main_machine_s_engine_is_restarted_under_runs(cluster: Cluster) -> 
     cluster.wait_for_run(run, "STARTED", seconds=BEGINS)
     cluster.ssh("systemctl restart docker")
     wait(lambda: cluster.states().get(worker, "").startswith("Ready"), 90, "the worker is known again", cluster.states)
-    wait(cluster.answers, 120, "an answer of the webserver")
+    wait(cluster.serves, 120, "an answer of the webserver")
     # Its database was away: the run goes on once it is back, or fails with that as the reason and is retried.
     found = cluster.wait_for_run(run, "SUCCESS", "FAILURE", seconds=BEGINS)
     if found == "FAILURE":

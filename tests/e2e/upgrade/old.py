@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.harness import ROOT, Machine, wait
-from tests.e2e.load import LOST
 
 HERE = Path(__file__).parent
 PLUGINS = ROOT / "plugins"
@@ -128,17 +127,11 @@ class OldMachine:
         encoded = base64.b64encode(buffer.getvalue()).decode()
         self.machine.ssh(f"base64 -d <<'E' | tar -xz -C /srv\n{encoded}\nE")
         self.machine.ssh(_ARTICLE, timeout=300)
-        wait(self._loaded, 180, "that the article's stack serves")
+        wait(self.machine.serves, 180, "that the article's stack serves")
         self.machine.switch_ticks(True)
         self.history()
         wait(lambda: self.counts()["ticks"] > 0, 120, "a tick")
         self.machine.switch_ticks(False)
-
-    def _loaded(self) -> bool:
-        try:
-            return self.machine.locations()["dagster_core"].loaded
-        except LOST:
-            return False
 
     def history(self, runs: int = 4) -> list[str]:
         """Runs, to their end."""
