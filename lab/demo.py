@@ -15,6 +15,8 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
+import docker
+
 from . import machine
 from .shell import LabError, say, wait_until
 
@@ -23,6 +25,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # The part of the demo's inventory that says which workers there are; without it there is one machine.
 WORKERS = ROOT / "inventory" / "lab" / "workers.yml"
 MOST_WORKERS = 8
+# Of the inventory: where its repository of Artifact Registry is, and the image in it.
+REGION = "europe-west3"
+IMAGE = "dagster-lab/dagster-core-lab/docker_dagster_core"
 # What the UI is asked at the end: the same question that a user would ask.
 QUESTION = """{
   instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } }
@@ -86,7 +91,7 @@ def run(started: float) -> None:
     machine.tunnel(NAME, local, 3000)
     wait_until(lambda: _answers(local), 60, f"a loaded code location behind http://127.0.0.1:{local}")
     deploy = (
-        "  ansible-playbook -i inventory/lab playbooks/build_core.yml   after an edit; it says how to release it\n"
+        "  make demo                             build, push and ship dagster_core/ again after an edit\n"
         if count
         else "  make deploy                           ship dagster_core/ again after an edit, in seconds\n"
     )
@@ -106,14 +111,22 @@ def close() -> None:
 
 
 def build() -> str:
-    """Have the image of the checkout's user code in the registry; returns its reference. Raises LabError."""
+    """Have the image of the checkout's user code in the registry; returns its reference. Raises LabError.
+
+    This computer's engine knows nothing of the lab's Google. It pushes to the registry behind, under the name that
+    makes it Artifact Registry's image; the machines pull it by Google's name, with their own login.
+    """
+    behind = machine.registry_address(docker.from_env())
     with tempfile.TemporaryDirectory() as folder:
         # What the playbook tells a workflow at GitHub.
         output = Path(folder, "output")
         output.touch()
-        playbook("playbooks/build_core.yml", environment={"GITHUB_OUTPUT": str(output)})
+        playbook(
+            "playbooks/build_core.yml", "-e", f"dagster_core_repository={behind}/{REGION}/{IMAGE}",
+            environment={"GITHUB_OUTPUT": str(output)},
+        )  # fmt: skip
         told = dict(line.split("=", 1) for line in output.read_text().splitlines() if "=" in line)
-    return told["image"]
+    return told["image"].replace(f"{behind}/{REGION}/", f"{REGION}-docker.pkg.dev/", 1)
 
 
 def playbook(name: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
