@@ -17,12 +17,12 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+# What only some kinds need is imported there: every module is a process of its own, and waits for each import.
 IMPORT_ERROR: str | None = None
 try:
     import google.auth
     import google.auth.exceptions
     import requests
-    from google.auth import aws, identity_pool, impersonated_credentials, pluggable
     from google.auth.transport.requests import AuthorizedSession, Request
     from google.oauth2 import credentials as user_credentials
     from google.oauth2 import service_account
@@ -98,6 +98,8 @@ def session(options: Mapping[str, Any]) -> AuthorizedSession:
     check(options)
     base = _base_credentials(options)
     if target := options.get("impersonate_service_account"):
+        from google.auth import impersonated_credentials
+
         base = impersonated_credentials.Credentials(
             source_credentials=base,
             target_principal=target,
@@ -250,6 +252,8 @@ def _from_file(path: str) -> Any:
 
 def _external(configuration: dict[str, Any]) -> Any:
     """Workload identity federation: the subject's token comes from a file, a URL, AWS or a program."""
+    from google.auth import aws, identity_pool, pluggable
+
     if configuration.get("subject_token_type") == "urn:ietf:params:aws:token-type:aws4_request":
         return aws.Credentials.from_info(configuration, scopes=[SCOPE])
     if "executable" in (configuration.get("credential_source") or {}):
