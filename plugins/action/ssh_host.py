@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The module of the same name, run without detours where it runs on the controller."""
+
+from __future__ import annotations
+
+from ansible_collections.dataops.dagster_gce.plugins.plugin_utils.controller_half import ControllerHalf
+
+
+class ActionModule(ControllerHalf):
+    """See plugins/modules/ssh_host.py for the options."""
