@@ -108,7 +108,8 @@ $ kubectl --namespace {namespace} create secret generic {postgres_secret} \\
 $ ansible-playbook -i INVENTORY playbooks/export_helm.yml --limit {host} -e dagster_export_final=true
 ```
 
-   Runs that wait in the queue name the machine's image: cancel them first, and launch them again there.
+   Runs that wait in the queue name the machine's image: cancel them first, and launch them again there. One that stays
+   STARTING was about to be started when the daemon stopped: terminate it in the UI, by force.
 
 3. **Restore**, from where PostgreSQL can be reached. `pgpass` (mode 0600) is a line `HOST:PORT:DATABASE:USER:PASSWORD`.
 
