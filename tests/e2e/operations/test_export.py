@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.harness import Machine, wait
-from tests.e2e.load import LOST
+from tests.e2e.harness import Machine, long_form, wait
 
+pytestmark = long_form
 REGISTRY = "europe-west1-docker.pkg.dev/a-project/dagster"
 PASSWORD = "another-database"
 MOVED = "/root/moved"
@@ -85,14 +85,7 @@ def ticks(found: dict[str, Any]) -> list[float]:
 
 def start_again(machine: Machine) -> None:
     machine.ssh("docker start dagster-webserver dagster-daemon; dagster-gce resume", check=False)
-
-    def answers() -> bool:
-        try:
-            return bool(machine.locations())
-        except LOST:
-            return False
-
-    wait(answers, 90, "the webserver")
+    wait(machine.serves, 90, "the webserver")
 
 
 def let_runs_end(machine: Machine) -> None:
