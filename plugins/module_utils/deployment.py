@@ -281,9 +281,10 @@ class Deployment(Task):
         self.outcome.digest = release.digest
         try:
             self.phase("gate")
+            # While the server starts, and before anything is switched: nobody has to wait for it.
+            self.outcome.runs_before = self.runs_in_flight()
             code_server.gate(release.container, self.settings, self.options.start_timeout, self.options.log_lines)
             code_server.keep_running(release.container)
-            self.outcome.runs_before = self.runs_in_flight()
         except FAILURES as error:
             if fresh and before != release.container:
                 deployment_housekeeping.discard(self, release)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
     code_server,
@@ -94,18 +95,23 @@ def retire(task: Task) -> None:
     known = task.store.all()
     warm = releases.warm(serving, known)
     clients = _clients(task)
-    for found in code_server.containers():
-        if found.release in (serving, warm):
-            continue
-        reason = needed_by(task, found, clients)
-        if reason:
-            task.outcome.draining[found.release] = reason
-            continue
-        code_server.remove(found.name)
-        task.outcome.retired.append(found.release)
+    # The engine takes its time to end a container: the rest is looked at meanwhile.
+    ending = []
+    with ThreadPoolExecutor() as ends:
+        for found in code_server.containers():
+            if found.release in (serving, warm):
+                continue
+            reason = needed_by(task, found, clients)
+            if reason:
+                task.outcome.draining[found.release] = reason
+                continue
+            ending.append(ends.submit(code_server.remove, found.name))
+            task.outcome.retired.append(found.release)
+        deployment_leftovers.remove_strays(task)
+        task.outcome.removed_run_containers = deployment_leftovers.remove_run_containers(task)
+        for each in ending:
+            each.result()
     forget_old(task, known, serving)
-    deployment_leftovers.remove_strays(task)
-    task.outcome.removed_run_containers = deployment_leftovers.remove_run_containers(task)
 
 
 def forget_old(task: Task, known: list[releases.Release], serving: str | None) -> None:

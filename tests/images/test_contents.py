@@ -114,6 +114,10 @@ def test_the_user_code_is_the_checkouts(images: tuple[str, str]) -> None:
     assert sorted(found.splitlines()) == expected
 
 
+def test_a_start_is_not_held_up_by_looking_for_garbage(images: tuple[str, str]) -> None:
+    assert shell(images[0], "python -c 'import gc; print(gc.get_threshold())'").strip() == "(50000, 20, 100)"
+
+
 def test_the_helpers_are_there(images: tuple[str, str]) -> None:
     helpers = shell(images[1], "ls /usr/local/lib/dagster-gce").split()
     expected = {path.name for path in (ROOT / "files/docker").glob("*.py")}

@@ -93,3 +93,19 @@ def test_with_more_runs_than_can_be_asked_for_nothing_is_forgotten(
     monkeypatch.setattr(task.webserver, "runs", lambda *_, **__: [run] * waiting)
     deployment_housekeeping.forget_old(task, task.store.all(), name(2))
     assert (task.store.load(name(1)) is None) == (waiting < graphql.RUNS_LIMIT)
+
+
+def test_an_engine_that_does_not_end_a_container_is_said(
+    task: deployment.Deployment, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(name: str) -> None:
+        raise docker_cli.DockerTimeoutError(f"`docker rm {name}` did not end within 120 s")
+
+    engine.containers = [container(day) for day in (1, 2, 3)]
+    for day in (1, 2, 3):
+        save(task, day, 10.0 * day)
+    task.store.point_current(name(3))
+    monkeypatch.setattr(code_server, "client_pids", lambda _: {task.options.daemon_container: os.getpid()})
+    monkeypatch.setattr(code_server, "remove", late)
+    with pytest.raises(docker_cli.DockerTimeoutError, match=releases.container_name(name(1))):
+        deployment_housekeeping.retire(task)
