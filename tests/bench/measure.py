@@ -29,6 +29,14 @@ def seconds(work: Callable[[], object]) -> float:
     return time.monotonic() - start
 
 
+def count(number: int = 10_000_000) -> int:
+    """What one processor is measured by: add 1 so many times."""
+    found = 0
+    for _ in range(number):
+        found += 1
+    return found
+
+
 def host_or_nothing(machine: Machine) -> str:
     """The host of the code location that the webserver serves; empty while it serves none."""
     try:

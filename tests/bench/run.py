@@ -25,7 +25,7 @@ from typing import Any
 from lab import machine as lab_machine
 from tests.bench import kamal, provision, scale
 from tests.bench.kamal import Kamal
-from tests.bench.measure import host_or_nothing, launches, row, seconds, spread
+from tests.bench.measure import count, host_or_nothing, launches, row, seconds, spread
 from tests.e2e.harness import ROOT, Machine, wait
 from tests.e2e.images import DOCKERFILES, publish
 from tests.e2e.load import Load
@@ -44,6 +44,8 @@ def main() -> int:
     print(
         f"# {time.strftime('%Y-%m-%d')}, {os.cpu_count()} processors, {platform.machine()}, Linux {platform.release()}"
     )
+    speeds = [seconds(count) for _ in range(5)]
+    row("computer_count_seconds", statistics.median(speeds), "s", spread(speeds))
     if only.search("provision"):
         provision.measure(max(3, ROUNDS))
     names = [name for name in ("first_setup", "nochange", "memory", "redeploy", "growth") if only.search(name)]
