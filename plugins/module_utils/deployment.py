@@ -205,7 +205,7 @@ class Deployment(Task):
         Raises:
             DeploymentError, docker_cli.DockerError
         """
-        if self.options.pull == "never":
+        if self.options.pull == docker_cli.NEVER:
             return reference
         try:
             parts = image_reference.split_reference(reference)

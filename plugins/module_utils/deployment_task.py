@@ -40,7 +40,7 @@ class Options:
     """What to do, and what to keep."""
 
     root: str = "/opt/dagster"
-    pull: str = "never"
+    pull: str = docker_cli.NEVER
     pull_timeout: float = 1800
     webserver_url: str = "http://127.0.0.1:3000"
     webserver_container: str = "dagster-webserver"

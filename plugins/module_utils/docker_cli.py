@@ -16,6 +16,12 @@ from typing import IO, Any
 
 DOCKER = "docker"
 
+# When to ask the registry about a tag, in the command's own words (`--pull`). A digest names one image for ever and is
+# pulled only where it is missing.
+NEVER = "never"
+MISSING = "missing"
+ALWAYS = "always"
+
 # What the CLI prints for an object that is not there (docker 20.10 to 28, classic and containerd image store).
 _NOT_FOUND = ("no such object", "no such image", "no such container", "no such volume", "no such network", " not found")
 _UNREACHABLE = ("cannot connect to the docker daemon", "error during connect", "is the docker daemon running")

@@ -8,10 +8,6 @@ from typing import Any
 from ansible_collections.dataops.dagster_gce.plugins.module_utils import docker_cli
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.image_reference import Reference
 
-# When to ask the registry about a tag. A digest names one image for ever and is pulled only where it is missing.
-ALWAYS = "always"
-MISSING = "missing"
-
 # What engines and registries say, and what it means to the reader; the first that matches wins.
 CAUSES = (
     (
@@ -66,7 +62,7 @@ def cause_of(said: str, registry: str, platform: str) -> str:
 
 def settles(found: dict[str, Any] | None, parts: Reference, policy: str) -> bool:
     """Whether the image that the machine has is the one, without asking the registry."""
-    return found is not None and bool(parts.digest or policy == MISSING)
+    return found is not None and bool(parts.digest or policy == docker_cli.MISSING)
 
 
 def fetch(requested: str, parts: Reference, before: dict[str, Any] | None, timeout: float) -> dict[str, Any]:

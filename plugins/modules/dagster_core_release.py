@@ -257,7 +257,6 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
     docker_cli,
     dotenv,
     guard,
-    image_pull,
     releases,
     workspace,
 )
@@ -265,7 +264,11 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
 ARGUMENTS: dict[str, Any] = {
     "operation": {"type": "str", "choices": ["deploy", "rollback", "clean"], "default": "deploy"},
     "image": {"type": "str"},
-    "pull": {"type": "str", "choices": ["never", "missing", "always"], "default": "never"},
+    "pull": {
+        "type": "str",
+        "choices": [docker_cli.NEVER, docker_cli.MISSING, docker_cli.ALWAYS],
+        "default": docker_cli.NEVER,
+    },
     "pull_timeout": {"type": "float", "default": 1800},
     "release": {"type": "str"},
     "root": {"type": "path", "default": "/opt/dagster"},
@@ -420,7 +423,7 @@ def _predict(module: AnsibleModule, task: deployment.Deployment, before: str) ->
     operation = module.params["operation"]
     if operation == "deploy":
         changed = task.would_change(module.params["image"])
-        if module.params["pull"] == image_pull.ALWAYS and not changed and "@" not in module.params["image"]:
+        if module.params["pull"] == docker_cli.ALWAYS and not changed and "@" not in module.params["image"]:
             module.warn(f"{module.params['image']}: the registry was not asked whether the tag has moved")
         module.exit_json(
             changed=changed,

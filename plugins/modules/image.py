@@ -348,7 +348,11 @@ def main() -> None:
         argument_spec={
             "name": {"type": "str"},
             "reference": {"type": "str"},
-            "pull": {"type": "str", "choices": ["always", "missing"], "default": "always"},
+            "pull": {
+                "type": "str",
+                "choices": [docker_cli.ALWAYS, docker_cli.MISSING],
+                "default": docker_cli.ALWAYS,
+            },
             "source": {"type": "path"},
             "include": {"type": "list", "elements": "str", "default": []},
             "exclude": {"type": "list", "elements": "str", "default": []},
