@@ -37,9 +37,6 @@ DATABASE = "/opt/dagster/dagster_home/database"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 STEERS_DOCKER = re.compile(r"PATH|HOME|(DOCKER|LD)_.*")
 
-# The kernel's names of machines, as images spell them.
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
-
 # What docker calls a container that died and is about to be started again.
 RESTARTING = "restarting"
 
@@ -139,12 +136,8 @@ def image(reference: str) -> Image:
             f"image {reference}: not on this machine; expected it to be pulled or built before the release"
             " (role dagster_image)"
         )
-    built_for = f"{found.get('Os')}/{found.get('Architecture')}"
-    here = f"linux/{_ARCHITECTURES.get(platform.machine(), platform.machine())}"
-    if built_for != here:
-        raise CandidateError(
-            f"image {reference}: found an image for {built_for}; expected one for {here}, which this machine is"
-        )
+    if problem := docker_cli.platform_problem(found):
+        raise CandidateError(f"image {reference}: {problem}")
     digests = [str(each) for each in found.get("RepoDigests") or ()]
     digest = next((each for each in digests if repository(each) == repository(reference)), "")
     return Image(reference, str(found["Id"]), digest)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ DOCKER = "docker"
 NEVER = "never"
 MISSING = "missing"
 ALWAYS = "always"
+
+# The kernel's names of machines, as images spell them.
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
 # What the CLI prints for an object that is not there (docker 20.10 to 28, classic and containerd image store).
 _NOT_FOUND = ("no such object", "no such image", "no such container", "no such volume", "no such network", " not found")
@@ -174,6 +178,22 @@ def inspect(kind: str, name: str, *, timeout: float = 60) -> dict[str, Any] | No
     if not_found(result):
         return None
     raise DockerError(f"`docker {kind} inspect {name}` failed: {last_lines(result.stderr, 5)}", result)
+
+
+def own_platform() -> str:
+    """What this machine runs, as images spell it: ``linux/amd64``."""
+    return f"linux/{_ARCHITECTURES.get(platform.machine(), platform.machine())}"
+
+
+def platform_problem(image: Mapping[str, Any]) -> str:
+    """What was found and expected where an image is built for another kind of machine than this; empty where it is not.
+
+    The engine takes an image of one platform only without a word; it would fail with `exec format error` later.
+    """
+    built_for, here = f"{image.get('Os')}/{image.get('Architecture')}", own_platform()
+    if built_for == here:
+        return ""
+    return f"found an image for {built_for}; expected one for {here}, which this machine is"
 
 
 def not_found(result: Result | None) -> bool:

@@ -81,29 +81,15 @@ def fetch(requested: str, parts: Reference, before: dict[str, Any] | None, timeo
     result = docker_cli.run(["pull", "--quiet", requested], timeout=timeout, check=False)
     if not result.ok:
         said = docker_cli.last_lines(result.stderr, 5)
-        cause = cause_of(said, parts.registry, platform()) or "see what Docker said"
+        cause = cause_of(said, parts.registry, docker_cli.own_platform()) or "see what Docker said"
         hint = "\nThe machine has an image of this name; `pull: missing` would take it." if before else ""
         raise PullError(f"cannot pull {requested} from {parts.registry}: {cause}.\nDocker said: {said}{hint}")
     after = docker_cli.inspect("image", requested)
     if after is None:
         raise PullError(f"{requested} was pulled and is not there; another program may have removed it")
-    _refuse_other_architecture(requested, after)
+    if problem := docker_cli.platform_problem(after):
+        raise PullError(f"{requested}: wrong architecture: {problem}")
     return after
-
-
-def _refuse_other_architecture(requested: str, image: dict[str, Any]) -> None:
-    """An image for one platform only is pulled without a word; it would fail with `exec format error` later."""
-    system, _, architecture = platform().partition("/")
-    found = f"{image.get('Os')}/{image.get('Architecture')}"
-    if found != f"{system}/{architecture}":
-        raise PullError(
-            f"{requested}: wrong architecture: found an image for {found}; expected {system}/{architecture}"
-        )
-
-
-def platform() -> str:
-    """``linux/amd64`` and the like, as the engine names it."""
-    return docker_cli.run(["version", "--format", "{{.Server.Os}}/{{.Server.Arch}}"]).stdout.strip()
 
 
 def repository_digest(image: dict[str, Any], parts: Reference) -> str:

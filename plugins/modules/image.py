@@ -298,7 +298,7 @@ class Image:
         # Only the engine's own words: a program in a RUN step may say "not found" about anything.
         own = "\n".join(line for line in output.splitlines() if "ERROR: failed to" in line)
         base = re.search(r"source metadata for (\S+):", own)
-        cause = image_pull.cause_of(own, f"of the base image {base[1]}", image_pull.platform()) if base else ""
+        cause = image_pull.cause_of(own, f"of the base image {base[1]}", docker_cli.own_platform()) if base else ""
         if "no space left on device" in lowered:
             cause = image_pull.cause_of("no space left on device", "", "")
         self.fail(

@@ -83,5 +83,17 @@ def test_input_environment_and_log(tmp_path: Path) -> None:
     assert '"name": "from-env"' in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("machine", "own"), [("x86_64", "amd64"), ("aarch64", "arm64"), ("armv7l", "arm"), ("s390x", "s390x")]
+)
+def test_an_image_for_another_kind_of_machine(monkeypatch: pytest.MonkeyPatch, machine: str, own: str) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    assert docker_cli.own_platform() == f"linux/{own}"
+    assert docker_cli.platform_problem({"Os": "linux", "Architecture": own}) == ""
+    for system, architecture in (("linux", "riscv64"), ("windows", own)):
+        found = docker_cli.platform_problem({"Os": system, "Architecture": architecture})
+        assert found.startswith(f"found an image for {system}/{architecture}; expected one for linux/{own}")
+
+
 def test_last_lines() -> None:
     assert docker_cli.last_lines("a\n\nb  \nc\n\n", 2) == "b\nc"
