@@ -138,16 +138,7 @@ def image(reference: str) -> Image:
         )
     if problem := docker_cli.platform_problem(found):
         raise CandidateError(f"image {reference}: {problem}")
-    digests = [str(each) for each in found.get("RepoDigests") or ()]
-    digest = next((each for each in digests if repository(each) == repository(reference)), "")
-    return Image(reference, str(found["Id"]), digest)
-
-
-def repository(reference: str) -> str:
-    """A reference without its tag or digest, as the engine prints it (`docker.io/library/` is left out)."""
-    name = reference.split("@")[0].removeprefix("docker.io/").removeprefix("library/")
-    last = name.rsplit("/", 1)[-1]
-    return name[: len(name) - len(last)] + last.split(":")[0]
+    return Image(reference, str(found["Id"]), docker_cli.repository_digest(found, reference))
 
 
 def containers() -> list[Container]:

@@ -220,7 +220,7 @@ class Deployment(Task):
             except image_pull.PullError as error:
                 raise DeploymentError(str(error)) from error
             self.outcome.phases["pull"] = round(time.monotonic() - started, 3)
-        return image_pull.repository_digest(found, parts) or reference
+        return docker_cli.repository_digest(found, reference) or reference
 
     def _reusable(
         self, there: list[code_server.Container], image: code_server.Image, config: str

@@ -32,14 +32,14 @@ def remove_strays(task: Task) -> None:
     """
     known = task.store.all()
     kept = {each.identity for each in known}
-    own = {releases.OWN_REPOSITORY} | {code_server.repository(each.reference) for each in known}
+    own = {releases.OWN_REPOSITORY} | {docker_cli.repository(each.reference) for each in known}
     form = "{{.ID}} {{.Repository}} {{.Tag}} {{.Digest}}"
     shown = docker_cli.run(["images", "--no-trunc", "--digests", "--format", form], check=False)
     now, seen = releases.now(), task.store.strays()
     strays: dict[str, float] = {}
     for line in shown.stdout.splitlines():
         identity, repository, tag, digest = line.split()
-        if identity in kept or code_server.repository(repository) not in own or tag == digest == "<none>":
+        if identity in kept or docker_cli.repository(repository) not in own or tag == digest == "<none>":
             continue
         name = f"{repository}:{tag}" if tag != "<none>" else f"{repository}@{digest}"
         strays[f"{identity} {name}"] = min(seen.get(f"{identity} {name}", now), now)
@@ -67,9 +67,9 @@ def remove_image(task: Task, record: releases.Release) -> None:
     found = docker_cli.inspect("image", record.identity)
     if found is None:
         return
-    own = {releases.OWN_REPOSITORY, code_server.repository(record.reference)}
+    own = {releases.OWN_REPOSITORY, docker_cli.repository(record.reference)}
     names = [*(found.get("RepoTags") or ()), *(found.get("RepoDigests") or ())]
-    names = [each for each in names if code_server.repository(each) in own] if names else [record.identity]
+    names = [each for each in names if docker_cli.repository(each) in own] if names else [record.identity]
     if not names:
         return
     done = docker_cli.run(["rmi", *dict.fromkeys(names)], check=False, timeout=120)

@@ -196,6 +196,25 @@ def platform_problem(image: Mapping[str, Any]) -> str:
     return f"found an image for {built_for}; expected one for {here}, which this machine is"
 
 
+def repository(reference: str) -> str:
+    """A reference without its tag or digest, as the engine prints it (`docker.io/library/` is left out)."""
+    return _untagged(reference).removeprefix("docker.io/").removeprefix("library/")
+
+
+def repository_digest(image: Mapping[str, Any], reference: str) -> str:
+    """The image's ``repository@sha256:…`` in the repository of a reference; empty where it has none there."""
+    if "@" in reference:
+        return f"{_untagged(reference)}@{reference.split('@')[1]}"
+    digests = [str(each) for each in image.get("RepoDigests") or ()]
+    return next((each for each in digests if repository(each) == repository(reference)), "")
+
+
+def _untagged(reference: str) -> str:
+    name = reference.split("@")[0]
+    front, slash, last = name.rpartition("/")
+    return front + slash + last.split(":")[0]
+
+
 def not_found(result: Result | None) -> bool:
     """Whether the command failed because what it names is not on the machine."""
     return result is not None and any(words in result.stderr.lower() for words in _NOT_FOUND)

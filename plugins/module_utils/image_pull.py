@@ -90,13 +90,3 @@ def fetch(requested: str, parts: Reference, before: dict[str, Any] | None, timeo
     if problem := docker_cli.platform_problem(after):
         raise PullError(f"{requested}: wrong architecture: {problem}")
     return after
-
-
-def repository_digest(image: dict[str, Any], parts: Reference) -> str:
-    """The image's digest in the repository that was asked for; empty for an image that no registry knows."""
-    digests: list[str] = image.get("RepoDigests") or []
-    if parts.digest:
-        return f"{parts.repository}@{parts.digest}"
-    wanted = {parts.repository, parts.repository.removeprefix("docker.io/").removeprefix("library/")}
-    same = [each for each in digests if each.partition("@")[0] in wanted]
-    return same[0] if same else ""

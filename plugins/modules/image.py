@@ -320,7 +320,7 @@ class Image:
         seconds: float = 0,
     ) -> NoReturn:
         """End the module with the image that is there, or that would be."""
-        digest = image_pull.repository_digest(image, parts) if image and parts else ""
+        digest = docker_cli.repository_digest(image, requested) if image and parts else ""
         if warning:
             self.module.warn(warning)
         self.module.exit_json(

@@ -115,7 +115,7 @@ def old_images(policy: Policy, used: set[str]) -> Iterator[tuple[str, list[str],
     listed = list(dict.fromkeys(docker_cli.run(["images", "-q", "--no-trunc"]).stdout.split()))
     for image in _inspect("image", listed):
         names = [*(image.get("RepoTags") or ()), *(image.get("RepoDigests") or ())]
-        if image["Id"] in used or any(code_server.repository(name) == releases.OWN_REPOSITORY for name in names):
+        if image["Id"] in used or any(docker_cli.repository(name) == releases.OWN_REPOSITORY for name in names):
             continue
         tagged = 0.0
         with contextlib.suppress(KeyError, TypeError, ValueError):

@@ -95,5 +95,27 @@ def test_an_image_for_another_kind_of_machine(monkeypatch: pytest.MonkeyPatch, m
         assert found.startswith(f"found an image for {system}/{architecture}; expected one for linux/{own}")
 
 
+@pytest.mark.parametrize(
+    ("reference", "digest"),
+    [
+        ("reg.example:5000/team/core:1", "reg.example:5000/team/core@sha256:1"),
+        ("reg.example:5000/team/core", "reg.example:5000/team/core@sha256:1"),
+        ("docker.io/acme/core:1", "acme/core@sha256:2"),
+        ("docker.io/library/postgres:17", "postgres@sha256:3"),
+        ("postgres:17", "postgres@sha256:3"),
+        # What was asked for is what it is called, also where the repository knows it by another one.
+        ("reg.example:5000/team/core:1@sha256:9", "reg.example:5000/team/core@sha256:9"),
+        ("docker.io/acme/core@sha256:2", "docker.io/acme/core@sha256:2"),
+        ("reg.example/team/core:1", ""),
+        ("core:1", ""),
+        ("sha256:0d2b", ""),
+    ],
+)
+def test_the_digest_is_that_of_the_repository(reference: str, digest: str) -> None:
+    known = ["reg.example:5000/team/core@sha256:1", "acme/core@sha256:2", "postgres@sha256:3"]
+    assert docker_cli.repository_digest({"RepoDigests": known}, reference) == digest
+    assert "@" in reference or docker_cli.repository_digest({"RepoDigests": None}, reference) == ""
+
+
 def test_last_lines() -> None:
     assert docker_cli.last_lines("a\n\nb  \nc\n\n", 2) == "b\nc"
