@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,19 +16,31 @@ from tests.unit.plugins.modules import small_registry
 REPOSITORY = "europe-west3-docker.pkg.dev/example-project/dagster-core-prod/docker_dagster_core"
 PLAY = ["playbooks/build_core.yml", "-i", "inventory/prod", "-e", "gcp_project=example-project"]
 Play = Callable[..., tuple[int, str]]
+# An engine that has no image: what the one of this computer has, and whether it runs at all, is another matter.
+DOCKER = """#!/bin/sh
+[ "$1" != info ] || { echo '{}'; exit; }
+echo "Error response from daemon: No such image" >&2
+exit 1
+"""
 
 
 @pytest.fixture
 def play(root: Path, google: Google, ansible_environment: dict[str, str], tmp_path: Path) -> Play:
     """Play it as CI does, with an environment's inventory; returns the exit code and what was said, on one line."""
 
+    docker = tmp_path / "bin" / "docker"
+    docker.parent.mkdir()
+    docker.write_text(DOCKER)
+    docker.chmod(0o755)
+
     def run(*options: str, **environment: str) -> tuple[int, str]:
         # HOME: no login of the person who runs the tests, and the build's log goes nowhere else.
         home = {"HOME": str(tmp_path), "GITHUB_OUTPUT": "", **environment}
+        path = {"PATH": f"{docker.parent}:{os.environ['PATH']}"}
         done = subprocess.run(
             ["ansible-playbook", *PLAY, *options],
             cwd=root,
-            env={**ansible_environment, **google.environment(), **home},
+            env={**ansible_environment, **google.environment(), **home, **path},
             capture_output=True,
             text=True,
             check=False,
