@@ -181,6 +181,17 @@ def _postgres_identifier(value: t.Any, options: Options) -> Problem | None:
     return None
 
 
+def _postgres_host(value: t.Any, options: Options) -> Problem | None:
+    pattern = "[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?"
+    expected = "the name or the address of one machine, without scheme and port"
+    return _regex(value, Options(options.secret, {"pattern": pattern, "expected": expected}))
+
+
+def _postgres_sslmode(value: t.Any, options: Options) -> Problem | None:
+    # libpq's, but for `allow`, which tries without TLS first.
+    return _choice(value, Options(given={"choices": ["disable", "prefer", "require", "verify-ca", "verify-full"]}))
+
+
 def _dotenv_value(value: t.Any, options: Options) -> Problem | None:
     expected = "a text on one line"
     if isinstance(value, (bool, int, float)):
@@ -323,7 +334,9 @@ RULES: dict[str, tuple[Rule, frozenset[str], frozenset[str]]] = {
     "passwords": (_passwords, frozenset(), frozenset()),
     "port": (_port, frozenset(), frozenset(("min", "max"))),
     "positive_integer": (_positive_integer, frozenset(), frozenset(("min", "max"))),
+    "postgres_host": (_postgres_host, frozenset(), frozenset()),
     "postgres_identifier": (_postgres_identifier, frozenset(), frozenset()),
+    "postgres_sslmode": (_postgres_sslmode, frozenset(), frozenset()),
     "private_key": (_private_key, frozenset(), frozenset(("certificate", "certificate_variable"))),
     "regex": (_regex, frozenset(("pattern",)), frozenset(("expected",))),
     "service_account": (_service_account, frozenset(), frozenset(("project", "project_variable"))),

@@ -52,7 +52,9 @@ notes:
   - "C(passwords): a mapping from users to passwords that are not weak. Always secret."
   - "C(port): an integer from C(min) (1) to C(max) (65535)."
   - "C(positive_integer): an integer from C(min) (1) to C(max)."
+  - "C(postgres_host): the name or the address of one machine, without scheme and port."
   - "C(postgres_identifier): a name that PostgreSQL 17 takes without quotes."
+  - "C(postgres_sslmode): one of libpq's V(disable), V(prefer), V(require), V(verify-ca), V(verify-full)."
   - "C(private_key): the key of the certificate in the variable that C(certificate_variable) names, as PEM text without
     a password. Always secret."
   - "C(regex): a text that C(pattern) matches from its first to its last character; C(expected) words the error."

@@ -44,6 +44,16 @@ EXPECTED = (
 )
 
 
+OUTSIDE = (
+    "postgres_host (from dagster_postgres_host): found 'https://10.0.0.1'; expected the name or the address of one "
+    "machine, without scheme and port",
+    "postgres_port (from dagster_postgres_port): found the number 0; expected a port from 1 to 65535",
+    "postgres_sslmode (from dagster_postgres_sslmode): found 'on'; expected one of disable, prefer, require, "
+    "verify-ca, verify-full",
+    "postgres_ca (from dagster_postgres_ca): found a text that is not PEM",
+)
+
+
 # The same with a machine that site.yml is to make at Google.
 CLOUD_MISTAKES = {
     "gce_provision": True,
@@ -108,6 +118,19 @@ def test_site_tells_all_mistakes_at_once(tmp_path: Path, ansible_environment: di
     missing = [line for line in EXPECTED if line not in report]
     assert not missing, output
     assert "CANARY" not in output
+
+
+@pytest.mark.parametrize("role", ["dagster_home", "dagster_stack"])
+def test_a_role_alone_refuses_a_database_outside(
+    role: str, tmp_path: Path, ansible_environment: dict[str, str]
+) -> None:
+    include = {"name": f"dataops.dagster_gce.{role}", "tasks_from": "validate"}
+    play = {"hosts": "dagster", "gather_facts": False, "tasks": [{"ansible.builtin.include_role": include}]}
+    (tmp_path / "role.yml").write_text(json.dumps([play]))
+    mistakes = {name: value for name, value in MISTAKES.items() if name.startswith("dagster_postgres_")}
+    output = run(str(tmp_path / "role.yml"), tmp_path, ansible_environment, {**mistakes, "dagster_postgres_port": 0})
+    missing = [line for line in OUTSIDE if f"{role}_{line}" not in output]
+    assert not missing, output
 
 
 @pytest.mark.parametrize("mistake", ["dagster_stack_postgres_image", "docker_engine_source"])

@@ -54,7 +54,9 @@ GOOD: dict[str, tuple[dict[str, Any], list[Any]]] = {
     "passwords": ({}, [{"ada": "correct horse battery"}, {"a.b+c@d.test": "x" * 8 + "ünïc", "bob": "0123456789ab"}]),
     "port": ({}, [1, 65535, "3000"]),
     "positive_integer": ({"max": 10}, [1, "10"]),
+    "postgres_host": ({}, ["10.20.0.3", "fd00::3", "database.example.com", "sql"]),
     "postgres_identifier": ({}, ["dagster", "_x1", "a" * 63, "name", "data"]),
+    "postgres_sslmode": ({}, ["disable", "prefer", "require", "verify-ca", "verify-full"]),
     "private_key": ({"certificate": CERTIFICATE.chain}, [CERTIFICATE.key]),
     "regex": ({"pattern": "[a-z]+"}, ["abc"]),
     "size": ({"min": "64m", "max": "2g"}, ["64m", "2048MB", "1.5GiB", "2g", 67108864]),
@@ -170,6 +172,10 @@ BAD: dict[str, tuple[dict[str, Any], list[Any]]] = {
     ),
     "port": ({}, [0, 65536, "-1", "80/tcp", "", True, 80.0, "٣", "1" * 30]),
     "positive_integer": ({"max": 10}, [0, 11, "1.0", " 1", "1e3", True, None, []]),
+    "postgres_host": (
+        {},
+        ["", "https://10.20.0.3", "/run/postgresql", "a,b", "a b", "-a", "a.", "a\n", True, None, []],
+    ),
     "postgres_identifier": (
         {},
         [
@@ -190,6 +196,7 @@ BAD: dict[str, tuple[dict[str, Any], list[Any]]] = {
             "a\n",
         ],
     ),
+    "postgres_sslmode": ({}, ["", "allow", "on", "VERIFY-CA", "require ", True, None, ["require"]]),
     "private_key": (
         {"certificate": CERTIFICATE.chain},
         [
