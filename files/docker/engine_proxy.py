@@ -28,6 +28,7 @@ Configuration: the environment variable ENGINE_PROXY_CONFIG, a JSON object.
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import io
 import json
@@ -729,19 +730,23 @@ class Engine:
             raise Refusal("the Docker engine's answer is too large", 502)
         return Reply(response.status, data, response.headers.get("Content-Type", "application/json"))
 
-    def _describe(self, prefix: str, kind: str, name: str) -> dict[str, Any]:
-        """What the engine says of a ``container`` or an ``image``.
+    def ask(self, target: str) -> Any:
+        """What the engine answers to a GET, taken apart.
 
         Raises:
-            Refusal: there is none (404), or the engine cannot tell (502).
+            Refusal: with the engine's own words where it refuses (404, 503: it is no manager of a swarm).
         """
-        reply = self.call("GET", f"{prefix}/{kind}s/{name}/json")
-        if reply.status == 404:
-            raise Refusal(f"No such {kind}: {name}", 404)
-        if reply.status != 200:
-            raise Refusal(f"the Docker engine could not describe {kind} {name[:19]}", 502)
-        found: dict[str, Any] = json.loads(reply.body)
-        return found
+        reply = self.call("GET", target)
+        if reply.status == 200:
+            return json.loads(reply.body)
+        said = reply.body.decode(errors="replace").strip()
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            said = str(json.loads(said)["message"])
+        raise Refusal(f"the Docker engine says: {said[:500]}", reply.status)
+
+    def swarm(self, path: str) -> Any:
+        """The same of one of Swarm's questions."""
+        return self.ask(f"{_SWARM_VERSION}{path}")
 
     def own_container(self, prefix: str, identifier: str) -> tuple[str, dict[str, Any]]:
         """The full id and description of a container that the proxy made.
@@ -751,7 +756,7 @@ class Engine:
         Raises:
             Refusal: there is none (404), or it is not a run's (403).
         """
-        found = self._describe(prefix, "container", identifier)
+        found = self.ask(f"{prefix}/containers/{identifier}/json")
         if (found["Config"].get("Labels") or {}).get(LABEL) != LABEL_VALUE:
             raise Refusal(f"container {identifier[:12]} is not a run of ours")
         return str(found["Id"]), found
@@ -762,23 +767,10 @@ class Engine:
         Raises:
             Refusal: there is none (404), or it is not a run's (403).
         """
-        found = self.swarm("GET", f"/services/{identifier}")
+        found = self.swarm(f"/services/{identifier}")
         if (found["Spec"].get("Labels") or {}).get(LABEL) != LABEL_VALUE:
             raise Refusal(f"service {identifier[:12]} is not a run of ours")
         return _without_environment(found)
-
-    def swarm(self, method: str, path: str) -> Any:
-        """What the engine answers to one of Swarm's questions.
-
-        Raises:
-            Refusal: with the engine's own words where it refuses (404, 503: it is no manager of a swarm).
-        """
-        reply = self.call(method, f"{_SWARM_VERSION}{path}")
-        found = json.loads(reply.body) if reply.body.strip() else None
-        if reply.status != 200:
-            said = found.get("message", "") if isinstance(found, dict) else ""
-            raise Refusal(f"the Docker engine says: {said[:500]}", reply.status)
-        return found
 
     def image_id_allowed(self, prefix: str, reference: str, config: Config) -> None:
         """Refuse an image id that carries no tag or digest of an allowed repository."""
@@ -787,7 +779,7 @@ class Engine:
 
     def image_of_ours(self, prefix: str, reference: str, config: Config) -> None:
         """Refuse an image that carries no tag or digest of an allowed repository, whatever it is asked for by."""
-        found = self._describe(prefix, "image", reference)
+        found = self.ask(f"{prefix}/images/{reference}/json")
         for name in [*(found.get("RepoTags") or []), *(found.get("RepoDigests") or [])]:
             match = _IMAGE.fullmatch(name)
             if match and match["repository"] in config.images:
@@ -1000,7 +992,7 @@ class Handler(BaseHTTPRequestHandler):
         """GET /info, of which only the engine's part in the swarm is told."""
         _only(query)
         self._need_swarm()
-        found = self.server.engine.swarm("GET", "/info")
+        found = self.server.engine.swarm("/info")
         self._show(_shown(found, {"Swarm": {"NodeID": None, "LocalNodeState": None, "ControlAvailable": None}}))
 
     def create_service(self, query: Query, body: bytes) -> None:
@@ -1023,7 +1015,7 @@ class Handler(BaseHTTPRequestHandler):
         self._need_swarm()
         labels = [*_filter(query, "label"), f"{LABEL}={LABEL_VALUE}"]
         target = "/services?" + urllib.parse.urlencode({"filters": json.dumps({"label": labels})})
-        found = self.server.engine.swarm("GET", target)
+        found = self.server.engine.swarm(target)
         ours = [each for each in found if (each["Spec"].get("Labels") or {}).get(LABEL) == LABEL_VALUE]
         self._show([_without_environment(each) for each in ours])
 
@@ -1061,14 +1053,14 @@ class Handler(BaseHTTPRequestHandler):
             raise Refusal("filters: expected one service, by its id", 400)
         self.server.engine.own_service(services[0])
         target = "/tasks?" + urllib.parse.urlencode({"filters": json.dumps({"service": services})})
-        found = self.server.engine.swarm("GET", target)
+        found = self.server.engine.swarm(target)
         self._show([_without_environment(each) for each in found if each["ServiceID"] == services[0]])
 
     def inspect_task(self, task: str, query: Query, body: bytes) -> None:
         """GET /tasks/ID."""
         _only(query)
         self._need_swarm()
-        found = self.server.engine.swarm("GET", f"/tasks/{task}")
+        found = self.server.engine.swarm(f"/tasks/{task}")
         if not found.get("ServiceID"):
             raise Refusal(f"task {task[:12]} belongs to no run of ours")
         self.server.engine.own_service(str(found["ServiceID"]))
@@ -1078,13 +1070,13 @@ class Handler(BaseHTTPRequestHandler):
         """GET /nodes: which machines there are, and their room."""
         _only(query)
         self._need_swarm()
-        self._show([_shown(each, _NODE) for each in self.server.engine.swarm("GET", "/nodes")])
+        self._show([_shown(each, _NODE) for each in self.server.engine.swarm("/nodes")])
 
     def inspect_node(self, node: str, query: Query, body: bytes) -> None:
         """GET /nodes/ID."""
         _only(query)
         self._need_swarm()
-        self._show(_shown(self.server.engine.swarm("GET", f"/nodes/{node}"), _NODE))
+        self._show(_shown(self.server.engine.swarm(f"/nodes/{node}"), _NODE))
 
     def _need_swarm(self) -> None:
         if not self.server.config.swarm_network:

@@ -317,6 +317,36 @@ def test_an_absent_engine_is_a_clear_answer(tmp_path: Path) -> None:
     assert refusal.value.status == 503
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (404, '{"message": "No such container: 0d2b"}', "No such container: 0d2b"),
+        (503, '{"message": "This node is not a swarm manager."}', "This node is not a swarm manager."),
+        (500, "out of order", "out of order"),
+        (500, '["message"]', '["message"]'),
+        (502, "", ""),
+    ],
+)
+def test_the_engine_refuses_in_its_own_words(tmp_path: Path, status: int, body: str, words: str) -> None:
+    path = tmp_path / "docker.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(str(path))
+        server.listen(1)
+
+        def answer() -> None:
+            with server.accept()[0] as connection:
+                connection.recv(65536)
+                head = f"HTTP/1.1 {status} x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+                connection.sendall((head + body).encode())
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(engine_proxy.Refusal) as refusal:
+            engine_proxy.Engine(str(path)).own_container("/v1.45", "0d2b")
+        thread.join()
+    assert (refusal.value.status, str(refusal.value)) == (status, f"the Docker engine says: {words}")
+
+
 def read_to_the_end(reader: Any) -> None:
     while reader.readinto(bytearray(1)):
         pass
