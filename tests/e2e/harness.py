@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -91,6 +94,27 @@ class Machine(Webserver):
         )  # fmt: skip
         assert not check or done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return done.stdout
+
+    def send(self, folder: str, files: Mapping[str, bytes | Path]) -> None:
+        """Put files and folders, by their names below ``folder``, on the machine."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+            for name, content in files.items():
+                if isinstance(content, Path):
+                    archive.add(content, name)
+                    continue
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+        encoded = base64.b64encode(packed.getvalue()).decode()
+        self.ssh(f"mkdir -p {folder} && base64 -d <<'E' | tar -xz -C {folder}\n{encoded}\nE")
+
+    def send_plugins(self, program: Path) -> None:
+        """Put the collection's module_utils, and a program that imports them, into /root/e2e."""
+        source = ROOT / "plugins" / "module_utils"
+        inside = "ansible_collections/dataops/dagster_gce/plugins/module_utils"
+        modules = {f"{inside}/{path.relative_to(source)}": path for path in sorted(source.rglob("*.py"))}
+        self.send("/root/e2e", {**modules, program.name: program})
 
     def play(
         self, playbook: str, *arguments: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None, **variables: Any

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ import pytest
 from docker.models.containers import Container
 
 from lab import machine as lab_machine
+from lab.google.drivers.container import archive
 from tests.certificates import Certificate, certificate
 from tests.e2e.harness import Machine, long_form, wait
 from tests.webserver import LOST
@@ -59,19 +58,13 @@ def outside() -> Iterator[Outside]:
     for left in client.containers.list(all=True, filters={"name": f"^{NAME}$"}):
         left.remove(force=True, v=True)
     made = certificate("database.example")
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        for name, text in {"chain.pem": made.chain, "key.pem": made.key}.items():
-            entry = tarfile.TarInfo(f"tls/{name}")
-            entry.size = len(text)
-            archive.addfile(entry, io.BytesIO(text.encode()))
     network = str(lab_machine.network(client).name)
     container = client.containers.create(
         "postgres:17", entrypoint=["sh", "-c", START.replace("\n", "")], name=NAME,
         network=network, environment={"POSTGRES_PASSWORD": "of the administrator"},
         networking_config={network: client.api.create_endpoint_config(ipv4_address=ADDRESS)},
     )  # fmt: skip
-    container.put_archive("/", packed.getvalue())
+    container.put_archive("/", archive({"/tls/chain.pem": made.chain, "/tls/key.pem": made.key}))
     container.start()
     found = Outside(container, made)
     # Over TCP: while the image makes its database, a server answers on the socket only.

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import re
 import subprocess
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,18 +224,6 @@ def workspace_of(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def send(machine: Machine, files: dict[str, bytes]) -> None:
-    """Files into the folder MOVED of the machine."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
-    text = base64.b64encode(packed.getvalue()).decode()
-    machine.ssh(f"mkdir -p {MOVED}; base64 -d <<'E' | tar xz --directory {MOVED}\n{text}\nE")
-
-
 @pytest.fixture
 def moved(machine: Machine, exported: Exported) -> Iterator[dict[str, Any]]:
     """The dump restored by README.md's own command, on a network with the release under its service's name."""
@@ -252,7 +237,7 @@ def moved(machine: Machine, exported: Exported) -> Iterator[dict[str, Any]]:
     files["pgpass"] = f"moved-postgres:5432:dagster:dagster:{PASSWORD}\n".encode()
     files["home/dagster.yaml"] = yaml.safe_dump(instance_of(values)).encode()
     files["home/workspace.yaml"] = yaml.safe_dump(workspace_of(values)).encode()
-    send(machine, files)
+    machine.send(MOVED, files)
     release = json.loads(exported.text("export.json"))["release"]["release"]
     try:
         machine.ssh(

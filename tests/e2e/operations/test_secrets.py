@@ -83,9 +83,7 @@ def test_site_changes_nothing_after_it(machine: Machine) -> None:
 
 
 def test_one_killed_in_any_phase_is_ended_by_the_next(machine: Machine) -> None:
-    UserCode(machine).send_plugins()
-    source = (Path(__file__).parent / "rotate_at.py").read_text(encoding="utf-8")
-    machine.ssh(f"cat >/root/e2e/rotate_at.py <<'E'\n{source}\nE")
+    machine.send_plugins(Path(__file__).parent / "rotate_at.py")
     waiting = ""
     for phase in PHASES:
         said = machine.ssh(

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.harness import ROOT, Machine, Played
+from tests.e2e.harness import Machine, Played
 
 CODE = "/opt/dagster/dagster_home/dagster_core/__init__.py"
-PLUGINS = ROOT / "plugins"
 HERE = Path(__file__).parent
 
 
@@ -114,11 +111,4 @@ class UserCode:
 
     def send_plugins(self) -> None:
         """Put the collection's module_utils and the helpers of these tests on the machine."""
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-            inside = "ansible_collections/dataops/dagster_gce/plugins/module_utils"
-            for path in sorted((PLUGINS / "module_utils").rglob("*.py")):
-                archive.add(path, f"{inside}/{path.relative_to(PLUGINS / 'module_utils')}")
-            archive.add(HERE / "kill_at.py", "kill_at.py")
-        encoded = base64.b64encode(buffer.getvalue()).decode()
-        self.machine.ssh(f"mkdir -p /root/e2e && base64 -d <<'E' | tar -xz -C /root/e2e\n{encoded}\nE")
+        self.machine.send_plugins(HERE / "kill_at.py")

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import os
-import tarfile
 from pathlib import Path
 from typing import Any
 
 from tests.e2e.harness import ROOT, Machine, wait
 
 HERE = Path(__file__).parent
-PLUGINS = ROOT / "plugins"
 
 # Two revisions of the schema behind, which change MySQL only; 1.8.13 would be seven behind, and five of them change
 # PostgreSQL.
@@ -121,11 +117,7 @@ class OldMachine:
 
     def install_article(self) -> None:
         """The article's own stack, with real history: runs and ticks of the old Dagster."""
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-            archive.add(ROOT / "tests" / "bench" / "article", "article")
-        encoded = base64.b64encode(buffer.getvalue()).decode()
-        self.machine.ssh(f"base64 -d <<'E' | tar -xz -C /srv\n{encoded}\nE")
+        self.machine.send("/srv", {"article": ROOT / "tests" / "bench" / "article"})
         self.machine.ssh(_ARTICLE, timeout=300)
         wait(self.machine.serves, 180, "that the article's stack serves")
         self.machine.switch_ticks(True)
@@ -159,14 +151,7 @@ class OldMachine:
 
     def send_plugins(self) -> None:
         """The collection's module_utils and the program that is killed."""
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-            inside = "ansible_collections/dataops/dagster_gce/plugins/module_utils"
-            for path in sorted((PLUGINS / "module_utils").rglob("*.py")):
-                archive.add(path, f"{inside}/{path.relative_to(PLUGINS / 'module_utils')}")
-            archive.add(HERE / "kill_at.py", "kill_at.py")
-        encoded = base64.b64encode(buffer.getvalue()).decode()
-        self.machine.ssh(f"mkdir -p /root/e2e && base64 -d <<'E' | tar -xz -C /root/e2e\n{encoded}\nE")
+        self.machine.send_plugins(HERE / "kill_at.py")
 
     def step(
         self, operation: str, image: str, postgres: str, kill: str = "never", seconds: float = 0
