@@ -16,7 +16,6 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils.google_fields 
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.google_links import (
     MANAGED_BY,
     Place,
-    image_path,
     last,
 )
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.google_plan import Call, Json, Plan
@@ -258,9 +257,3 @@ def _shielded(made: Plan, wanted: Wanted, found: Json) -> None:
 
 def _post(wanted: Wanted, method: str, request: Json, needs_stop: bool = False) -> Call:
     return Call("POST", f"{wanted.path}/{method}", body=request, needs_stop=needs_stop)
-
-
-def image_of(wanted: Wanted) -> str | None:
-    """The path of the boot disk's image, None if it is not made from one."""
-    image = (wanted.get("boot_disk") or {}).get("image")
-    return image_path(image) if image else None

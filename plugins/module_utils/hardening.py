@@ -233,10 +233,6 @@ class Machine:
         """Whether the kernel has the rules with this stamp."""
         return self.succeeds("nft", "list", "chain", *FIREWALL_TABLE, name)
 
-    def table_loaded(self) -> bool:
-        """Whether the kernel has any rules of ours."""
-        return self.succeeds("nft", "list", "table", *FIREWALL_TABLE)
-
     def listeners(self, but: Sequence[int]) -> list[str]:
         """Programs that accept TCP connections from other machines, on other ports than ``but``."""
         _, output, _ = self._run(["ss", "--no-header", "--listening", "--tcp", "--numeric", "--processes"])

@@ -264,6 +264,7 @@ def _target_postgres(image: str, now: Postgres, volume: str, upgrade: str, missi
 
 
 def _new_volume(major: str, upgrade: str) -> str:
+    # One that exists may hold data that somebody wants.
     name = f"{postgres_volume.DEFAULT}-{major}"
     return name if docker_cli.inspect("volume", name) is None else f"{name}-{upgrade}"
 

@@ -62,12 +62,6 @@ class Copied:
     notes: list[str] = field(default_factory=list)
 
 
-def free_name(major: str, upgrade: str) -> str:
-    """A name for the new volume: one that exists may hold data that somebody wants."""
-    name = f"dagster-postgres-{major}"
-    return name if docker_cli.inspect("volume", name) is None else f"{name}-{upgrade}"
-
-
 def discard(volume: str, upgrade: str) -> None:
     """Remove what a copy has left: its servers, and the new volume if that very upgrade has made it."""
     for name in (OLD, NEW):

@@ -56,11 +56,6 @@ class Disk:
     level: str = "ok"
 
     @property
-    def percent_free(self) -> float:
-        """Share of the bytes that are free."""
-        return 100 * self.free / self.total if self.total else 100.0
-
-    @property
     def inodes_percent_free(self) -> float:
         """Share of the inodes that are free; 100 where the file system makes them as needed."""
         return 100 * self.inodes_free / self.inodes if self.inodes else 100.0
