@@ -23,6 +23,9 @@ NEVER = "never"
 MISSING = "missing"
 ALWAYS = "always"
 
+# Options of `docker run` for a look into an image: no network, no write, no privilege.
+CONFINED = ("--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--pull", NEVER)
+
 # The kernel's names of machines, as images spell them.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 

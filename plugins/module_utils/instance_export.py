@@ -54,7 +54,6 @@ def version(name):
         return ""
 print(json.dumps({{name: version(name) for name in {_PACKAGES!r}}}))
 """
-_CONFINED = ("--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--pull", "never")
 _COUNT = """
 SELECT count(*) FILTER (WHERE status IN ('STARTING', 'STARTED', 'CANCELING')),
        count(*) FILTER (WHERE status IN ('NOT_STARTED', 'QUEUED')) FROM runs
@@ -263,7 +262,7 @@ def registry_digest(digests: Sequence[str]) -> str:
 def _packages(image: str) -> dict[str, str]:
     """The versions of Dagster's packages in an image; empty texts for what it does not have."""
     try:
-        done = docker_cli.run(["run", *_CONFINED, "--entrypoint", "python3", image, "-I", "-c", _LOOK])
+        done = docker_cli.run(["run", *docker_cli.CONFINED, "--entrypoint", "python3", image, "-I", "-c", _LOOK])
         found: dict[str, str] = json.loads(done.stdout)
     except (docker_cli.DockerError, ValueError) as error:
         raise ExportError([f"the image {image[:19]} cannot tell which Dagster it has: {error}"]) from error

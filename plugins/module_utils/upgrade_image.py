@@ -30,7 +30,6 @@ print(json.dumps({
     "revisions": [each.revision for each in scripts.walk_revisions()],
 }))
 """
-_CONFINED = ("--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--pull", "never")
 
 
 class ImageError(Exception):
@@ -68,7 +67,9 @@ def dagster(reference: str) -> Dagster:
     if found is None:
         raise ImageError(f"the image {reference} is not on this machine")
     try:
-        done = docker_cli.run(["run", *_CONFINED, "--entrypoint", "python3", str(found["Id"]), "-I", "-c", _LOOK])
+        done = docker_cli.run(
+            ["run", *docker_cli.CONFINED, "--entrypoint", "python3", str(found["Id"]), "-I", "-c", _LOOK]
+        )
         answer = json.loads(done.stdout)
     except (docker_cli.DockerError, ValueError) as error:
         raise ImageError(f"the image {reference} cannot tell which Dagster it has: {error}") from error
@@ -93,7 +94,9 @@ def postgres_major(reference: str) -> str:
     variables = dict(each.split("=", 1) for each in (found["Config"].get("Env") or ()) if "=" in each)
     if re.fullmatch(r"\d+", variables.get("PG_MAJOR", "")):
         return str(variables["PG_MAJOR"])
-    done = docker_cli.run(["run", *_CONFINED, "--entrypoint", "postgres", reference, "--version"], check=False)
+    done = docker_cli.run(
+        ["run", *docker_cli.CONFINED, "--entrypoint", "postgres", reference, "--version"], check=False
+    )
     match = re.search(r"PostgreSQL\) (\d+)", done.stdout)
     if not match:
         raise ImageError(f"the image {reference} is no PostgreSQL: {docker_cli.last_lines(done.stderr, 3)}")

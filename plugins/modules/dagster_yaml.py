@@ -97,11 +97,8 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
     workspace,
 )
 
-# No network, no write, no privilege: the container only reads two texts.
-CONFINED = (
-    *("--rm", "--interactive", "--pull", "never", "--network", "none", "--read-only"),
-    *("--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),  # in the container
-)
+# The container only reads two texts.
+CONFINED = (*docker_cli.CONFINED, "--interactive", "--security-opt", "no-new-privileges")
 # Found inside Ansible's zip, too.
 SCRIPT = inspect.getsource(dagster_validation)
 CONTAINER_PREFIX = "docker_dagster_core_"

@@ -17,6 +17,9 @@ needs_engine = pytest.mark.skipif(
     reason="no Docker engine answers",
 )
 
+# Any of them has a shell; nothing is pulled for a unit test.
+IMAGES = ("python:3.13-slim", "debian:trixie-slim", "postgres:17")
+
 
 def test_no_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -81,6 +84,17 @@ def test_input_environment_and_log(tmp_path: Path) -> None:
         result = docker_cli.stream(arguments, log=str(tmp_path / "sub/log"), stdin=stdin, env={"NAME": "from-env"})
     assert result.stdout == (tmp_path / "sub/log").read_text(encoding="utf-8")
     assert '"name": "from-env"' in result.stdout
+
+
+@needs_engine
+def test_a_look_into_an_image_is_no_more_than_that() -> None:
+    image = next((each for each in IMAGES if docker_cli.inspect("image", each)), None)
+    if image is None:
+        pytest.skip("none of the images is here")
+    look = "ls /sys/class/net; grep CapEff: /proc/self/status; touch /tmp/x && echo written; touch /x || echo refused"
+    found = docker_cli.run(["run", *docker_cli.CONFINED, "--entrypoint", "sh", image, "-c", look]).stdout.split()
+    assert "eth0" not in found
+    assert found[-4:] == ["CapEff:", "0000000000000000", "written", "refused"]
 
 
 @pytest.mark.parametrize(
