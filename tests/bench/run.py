@@ -49,11 +49,11 @@ def main() -> int:
     if only.search("provision"):
         provision.measure(max(3, ROUNDS))
     names = [name for name in ("first_setup", "nochange", "memory", "redeploy", "growth") if only.search(name)]
-    scales = bool(only.search("scale"))
+    scales = [name for name in scale.PARTS if only.search(name)]
     if names or scales:
         subprocess.run([sys.executable, "-m", "lab", "up"], cwd=ROOT, check=True)
     if scales:
-        scale.measure()
+        scale.measure(scales)
     if not names:
         return 0
     bench = Bench()

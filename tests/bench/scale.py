@@ -10,25 +10,25 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from collections.abc import Callable
 
 from tests.bench.measure import row
 from tests.e2e.swarm.cluster import Cluster
 
 WAIT = float(os.environ.get("SCALE_WAIT", "90"))
-# 0 leaves the job that computes out.
 BURN = float(os.environ.get("SCALE_BURN", "10"))
 # How often each place for a run is taken in a measurement.
 BATCHES = int(os.environ.get("SCALE_BATCHES", "2"))
-# As many short runs at once; 1000 takes about an hour.
-QUEUED = int(os.environ.get("SCALE_QUEUED", "0"))
+# As many short runs at once.
+QUEUED = int(os.environ.get("SCALE_QUEUED", "1000"))
 # Of a worker, as the tag dagster_gce/cpu reserves: half of this computer's.
 PLACES = 2
 _TIMES = """query ($id: ID!) { runOrError(runId: $id) { ... on Run { stats { ... on RunStatsSnapshot {
   enqueuedTime launchTime startTime endTime } } } } }"""
 
 
-def measure() -> None:
-    """Print the rows."""
+def measure(parts: list[str]) -> None:
+    """Print the rows of ``parts`` (names of ``PARTS``)."""
     cluster = Cluster("bench-swarm", 4)
     cluster.start()
     try:
@@ -38,12 +38,8 @@ def measure() -> None:
             # The first run of a machine pulls the image.
             (run,) = cluster.sleepers(1, 0.1, {"dagster_gce/node": name})
             cluster.all_reach([run], "SUCCESS", seconds=300)
-        _waiting(cluster)
-        _latency(cluster)
-        if BURN:
-            _burning(cluster)
-        if QUEUED:
-            _drain(cluster)
+        for part in parts:
+            PARTS[part](cluster)
     finally:
         cluster.remove()
 
@@ -122,3 +118,11 @@ def _drain(cluster: Cluster) -> None:
         f"workers_drain_{QUEUED}_growth", (ends[half - 1] - ends[0]) / max(0.001, ends[-1] - ends[half]), "",
         "time for the first half of them to that for the second half",
     )  # fmt: skip
+
+
+PARTS: dict[str, Callable[[Cluster], None]] = {
+    "scale_waiting": _waiting,
+    "scale_latency": _latency,
+    "scale_burning": _burning,
+    "scale_drain": _drain,
+}
