@@ -18,7 +18,9 @@ from typing import Any
 from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
     code_server_probe,
     connections,
+    docker_api,
     docker_cli,
+    engine_api,
     python_errors,
     releases,
 )
@@ -143,18 +145,15 @@ def image(reference: str) -> Image:
 
 def containers() -> list[Container]:
     """Every container of a release, running or not, oldest release first."""
-    ids = docker_cli.run(["ps", "-aq", "--no-trunc", "--filter", f"label={LABEL}=release"]).stdout.split()
-    if not ids:
-        return []
-    # One may vanish in between; the others are printed all the same.
-    shown = docker_cli.run(["container", "inspect", *ids], check=False)
-    found = [_container(each) for each in json.loads(shown.stdout or "[]")]
-    return sorted((each for each in found if each.release), key=lambda each: each.release)
+    listed = docker_api.containers(running=False, label=[f"{LABEL}=release"])
+    # One may vanish in between.
+    found = [container(each["Id"]) for each in listed]
+    return sorted((each for each in found if each and each.release), key=lambda each: each.release)
 
 
 def container(name: str) -> Container | None:
     """One container by name or id."""
-    found = docker_cli.inspect("container", name)
+    found = docker_api.container(name)
     return _container(found) if found else None
 
 
@@ -261,12 +260,12 @@ def start(release: releases.Release, settings: Settings) -> None:
     Raises:
         CandidateError: the engine would not start it.
     """
-    docker_cli.run(["rm", "-f", "-v", release.container], check=False)
+    remove(release.container)
     try:
         docker_cli.run(run_arguments(release, settings), env=environment(release, settings), timeout=120)
     except docker_cli.DockerError as error:
         said = logs(release.container, 20)
-        docker_cli.run(["rm", "-f", "-v", release.container], check=False)
+        remove(release.container)
         raise CandidateError(_start_problem(str(error), release, said)) from error
 
 
@@ -367,7 +366,8 @@ def logs(name: str, lines: int) -> str:
 
 def keep_running(name: str) -> None:
     """From now on the engine restarts it whenever it dies, and after a reboot."""
-    docker_cli.run(["update", "--restart", "unless-stopped", name])
+    policy = {"RestartPolicy": {"Name": "unless-stopped"}}
+    docker_api.ask("POST", f"/containers/{engine_api.part(name)}/update", body=policy)
 
 
 def workers(name: str) -> int | None:
@@ -376,10 +376,10 @@ def workers(name: str) -> int | None:
     None where that cannot be told: no `ps` on the machine, an engine that is slow to answer, a container that ends.
     """
     try:
-        shown = docker_cli.run(["top", name, "-eo", "pid,args"], timeout=20)
+        shown = docker_api.processes(name)
     except docker_cli.DockerError:
         return None
-    return sum(1 for line in shown.stdout.splitlines()[1:] if "multiprocessing.spawn" in line or "execute_run" in line)
+    return sum(1 for line in shown if "multiprocessing.spawn" in line or "execute_run" in line)
 
 
 def users(target: Container, clients: Mapping[str, int], quiet: float, port: int) -> list[str]:
@@ -421,18 +421,24 @@ def connected(target: Container, port: int) -> int | None:
 
 def remove(name: str) -> None:
     """Remove the container at once. The caller has checked that nobody needs it: a code server whose clients watch
-    it would take its whole stop timeout."""
-    docker_cli.run(["rm", "-f", "-v", name], check=False, timeout=120)
+    it would take its whole stop timeout.
+
+    Raises:
+        docker_cli.DockerUnreachableError: an engine that refuses (there is no such container, say) is no failure.
+    """
+    try:
+        query = {"force": True, "v": True}
+        docker_api.ask("DELETE", f"/containers/{engine_api.part(name)}", query=query, timeout=120)
+    except docker_cli.DockerError as error:
+        if error.result is None:
+            raise
 
 
 def client_pids(names: list[str]) -> dict[str, int]:
     """The main process of each running container among ``names``."""
-    shown = docker_cli.run(
-        ["container", "inspect", "-f", "{{.Name}} {{.State.Running}} {{.State.Pid}}", *names], check=False
-    )
     found = {}
-    for line in shown.stdout.splitlines():
-        name, running, pid = line.split()
-        if running == "true" and os.path.exists(f"/proc/{pid}"):
-            found[name.lstrip("/")] = int(pid)
+    for name in names:
+        state = (docker_api.container(name) or {}).get("State") or {}
+        if state.get("Running") and os.path.exists(f"/proc/{state['Pid']}"):
+            found[name] = int(state["Pid"])
     return found

@@ -17,7 +17,9 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
     deployment_cutover,
     deployment_housekeeping,
     deployment_recovery,
+    docker_api,
     docker_cli,
+    engine_api,
     graphql,
     image_pull,
     image_reference,
@@ -268,7 +270,8 @@ class Deployment(Task):
         try:
             code_server.start(release, self.settings)
             # A name of its own keeps the image when somebody prunes images without a tag.
-            docker_cli.run(["tag", release.identity, f"{releases.OWN_REPOSITORY}:{release.release}"])
+            name = {"repo": releases.OWN_REPOSITORY, "tag": release.release}
+            docker_api.ask("POST", f"/images/{engine_api.part(release.identity)}/tag", query=name)
         except FAILURES as error:
             deployment_housekeeping.discard(self, release)
             raise DeploymentError(f"{error}\n{deployment_cutover.goes_on(self, self.intended_host())}") from error

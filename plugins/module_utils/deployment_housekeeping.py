@@ -94,23 +94,26 @@ def retire(task: Task) -> None:
     serving = task.serving_release() or task.store.current()
     known = task.store.all()
     warm = releases.warm(serving, known)
-    clients = _clients(task)
-    # The engine takes its time to end a container: the rest is looked at meanwhile.
-    ending = []
-    with ThreadPoolExecutor() as ends:
-        for found in code_server.containers():
+    # The engine takes its time for each of them; none needs another one's result.
+    with ThreadPoolExecutor() as beside:
+        strays = beside.submit(deployment_leftovers.remove_strays, task)
+        run_containers = beside.submit(deployment_leftovers.remove_run_containers, task)
+        asked = beside.submit(_clients, task)
+        there = code_server.containers()
+        clients = asked.result()
+        ending = []
+        for found in there:
             if found.release in (serving, warm):
                 continue
             reason = needed_by(task, found, clients)
             if reason:
                 task.outcome.draining[found.release] = reason
                 continue
-            ending.append(ends.submit(code_server.remove, found.name))
+            ending.append(beside.submit(code_server.remove, found.name))
             task.outcome.retired.append(found.release)
-        deployment_leftovers.remove_strays(task)
-        task.outcome.removed_run_containers = deployment_leftovers.remove_run_containers(task)
-        for each in ending:
+        for each in [strays, *ending]:
             each.result()
+        task.outcome.removed_run_containers = run_containers.result()
     forget_old(task, known, serving)
 
 

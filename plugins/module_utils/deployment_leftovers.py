@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
     code_server,
+    docker_api,
     docker_cli,
     graphql,
     releases,
@@ -16,9 +18,8 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
 )
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.deployment_task import Task
 
-_FINISHED = (
-    '{{.Id}} {{.State.FinishedAt}} {{.Created}} {{with index .Config.Labels "com.docker.swarm.service.id"}}{{.}}{{end}}'
-)
+_SERVICE = "com.docker.swarm.service.id"
+_RUN = "dagster/run_id"
 # How long an image of the user code may lie about before it is plain that nobody releases it.
 STRAY_SECONDS = 24 * 3600
 _Ended = TypeVar("_Ended")
@@ -33,22 +34,27 @@ def remove_strays(task: Task) -> None:
     known = task.store.all()
     kept = {each.identity for each in known}
     own = {releases.OWN_REPOSITORY} | {docker_cli.repository(each.reference) for each in known}
-    form = "{{.ID}} {{.Repository}} {{.Tag}} {{.Digest}}"
-    shown = docker_cli.run(["images", "--no-trunc", "--digests", "--format", form], check=False)
     now, seen = releases.now(), task.store.strays()
     strays: dict[str, float] = {}
-    for line in shown.stdout.splitlines():
-        identity, repository, tag, digest = line.split()
-        if identity in kept or docker_cli.repository(repository) not in own or tag == digest == "<none>":
-            continue
-        name = f"{repository}:{tag}" if tag != "<none>" else f"{repository}@{digest}"
-        strays[f"{identity} {name}"] = min(seen.get(f"{identity} {name}", now), now)
+    for image in docker_api.ask("GET", "/images/json"):
+        for name in () if image["Id"] in kept else _names(image):
+            if docker_cli.repository(name) in own:
+                key = f"{image['Id']} {name}"
+                strays[key] = min(seen.get(key, now), now)
     for key, since in list(strays.items()):
         if now - since > STRAY_SECONDS and not _tagged_within(key.split()[1], STRAY_SECONDS):
             # The engine refuses while a container uses the image.
             docker_cli.run(["rmi", key.split()[1]], check=False, timeout=120)
     with contextlib.suppress(OSError):
         task.store.save_strays(strays)
+
+
+def _names(image: Mapping[str, Any]) -> list[str]:
+    """The names by which an image of the list can be removed: its tags, and its digests where no tag has the name."""
+    tags = [str(each) for each in image.get("RepoTags") or () if not each.startswith("<none>")]
+    tagged = {docker_cli.repository(each) for each in tags}
+    digests = [str(each) for each in image.get("RepoDigests") or () if not each.startswith("<none>")]
+    return tags + [each for each in digests if docker_cli.repository(each) not in tagged]
 
 
 def _tagged_within(name: str, seconds: float) -> bool:
@@ -111,24 +117,16 @@ def _remove_services(task: Task) -> int:
 
 
 def _remove_containers(task: Task) -> int:
-    listed = docker_cli.run(
-        ["ps", "-aq", "--no-trunc", "--filter", "label=dagster/run_id", "--filter", "status=exited",
-         "--filter", "status=dead"],
-        check=False,
-    ).stdout.split()  # fmt: skip
-    if not listed:
-        return 0
-    # By their end: a run of two days has just ended when its container is two days old.
-    shown = docker_cli.run(["container", "inspect", "-f", _FINISHED, *listed], check=False)
     found = []
-    for line in shown.stdout.splitlines():
-        identifier, *moments = line.split()
-        if len(moments) != 2:
-            # Of a service, which Swarm itself removes with it.
-            continue
-        with contextlib.suppress(ValueError):
-            # One that never ran "finished" in the year 1.
-            found.append((max(code_server.instant(each) for each in moments), identifier))
+    for listed in docker_api.containers(running=False, label=[_RUN], status=["exited", "dead"]):
+        # That of a service is removed with it by Swarm itself.
+        container = None if _SERVICE in (listed.get("Labels") or {}) else docker_api.container(listed["Id"])
+        if container:
+            # By their end: a run of two days has just ended when its container is two days old. One that never ran
+            # "finished" in the year 1.
+            moments = (container["State"]["FinishedAt"], container["Created"])
+            with contextlib.suppress(ValueError):
+                found.append((max(code_server.instant(each) for each in moments), str(container["Id"])))
     surplus = _surplus(task, found)
     if not surplus:
         return 0

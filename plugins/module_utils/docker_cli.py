@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 DOCKER = "docker"
+NOT_INSTALLED = "the docker command is not installed; run the role docker_engine first"
 
 # When to ask the registry about a tag, in the command's own words (`--pull`). A digest names one image for ever and is
 # pulled only where it is missing.
@@ -108,7 +109,7 @@ def run(
     except FileNotFoundError as error:
         if cwd is not None and not os.path.isdir(cwd):
             raise DockerError(f"`{title}`: folder {cwd} does not exist") from error
-        raise DockerMissingError("the docker command is not installed; run the role docker_engine first") from error
+        raise DockerMissingError(NOT_INSTALLED) from error
     except subprocess.TimeoutExpired as error:
         raise DockerTimeoutError(f"`{title}` did not end within {timeout:g} s") from error
     result = Result(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
@@ -164,7 +165,7 @@ def stream(
                 check=False,
             )
         except FileNotFoundError as error:
-            raise DockerMissingError("the docker command is not installed; run the role docker_engine first") from error
+            raise DockerMissingError(NOT_INSTALLED) from error
         except subprocess.TimeoutExpired as error:
             raise DockerTimeoutError(f"`{title}` did not end within {timeout:g} s; see {log} on the machine") from error
     with open(log, "rb") as output:

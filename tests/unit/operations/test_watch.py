@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.dataops.dagster_gce.plugins.module_utils import docker_cli, files, releases
+from ansible_collections.dataops.dagster_gce.plugins.module_utils import docker_api, docker_cli, files, releases
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import (
     config,
     jobs,
@@ -42,6 +42,7 @@ class Machine:
         monkeypatch.setattr(watch_look, "take", lambda _: self.found)
         monkeypatch.setattr(watch_memory, "load", self._memory)
         monkeypatch.setattr(docker_cli, "run", self._run)
+        monkeypatch.setattr(docker_api, "ask", self._ask)
         monkeypatch.setattr(watch_memory, "path", lambda: self.time.place)
         Path(config.stack().root, "dagster_home").mkdir()
 
@@ -60,6 +61,9 @@ class Machine:
         if self.error:
             raise docker_cli.DockerError(self.error)
         return docker_cli.Result(0, "", "")
+
+    def _ask(self, method: str, path: str, **_: Any) -> None:
+        self.done.append(f"{method} {path}")
 
     def look(self, after: float = 30.0, stepped: float = 0.0) -> jobs.Result:
         self.time.now += after
@@ -190,7 +194,7 @@ def test_while_somebody_releases_nothing_of_a_release_is_touched(machine: Machin
         assert machine.done == []
     machine.look()
     machine.look()
-    assert machine.done == [f"start {name}", f"update --restart unless-stopped {name}"]
+    assert machine.done == [f"start {name}", f"POST /containers/{name}/update"]
 
 
 def test_a_clock_that_was_set_back_restarts_the_daemon(machine: Machine) -> None:

@@ -5,17 +5,26 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ansible_collections.dataops.dagster_gce.plugins.module_utils import code_server, releases
+from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
+    code_server,
+    docker_api,
+    docker_cli,
+    releases,
+)
 
 IDENTITY = "sha256:" + "ab" * 32
-TOP = """PID COMMAND
-10 dagster code-server start -h 0.0.0.0 -p 4000
-11 /usr/local/bin/python3.12 -c from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=5)
-12 /usr/local/bin/python3.12 -m dagster api grpc
-"""
+TOP = {
+    "Titles": ["PID", "COMMAND"],
+    "Processes": [
+        ["10", "dagster code-server start -h 0.0.0.0 -p 4000"],
+        ["11", "/usr/local/bin/python3.12 -c from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=5)"],
+        ["12", "/usr/local/bin/python3.12 -m dagster api grpc"],
+    ],
+}
 
 
 def docker(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
@@ -26,32 +35,59 @@ def docker(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
 
-def test_run_processes_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    docker(tmp_path, monkeypatch, f"cat <<'EOT'\n{TOP}EOT")
+def engine(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[tuple[Any, ...]]:
+    """An engine that answers this, or raises it; returns what it was asked."""
+    asked: list[tuple[Any, ...]] = []
+
+    def ask(method: str, path: str, **options: Any) -> Any:
+        asked.append((method, path, options))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(docker_api, "ask", ask)
+    return asked
+
+
+def test_run_processes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine(monkeypatch, TOP)
     assert code_server.workers("any") == 1
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        'Error response from daemon: exec: "ps": executable file not found in $PATH',
-        "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?",
-    ],
-)
-def test_no_list_is_not_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
-    docker(tmp_path, monkeypatch, f"cat >&2 <<'EOT'\n{said}\nEOT\nexit 1")
+GONE = docker_cli.DockerError("", docker_cli.Result(1, "", "No such container: any"))
+SILENT = docker_cli.DockerUnreachableError("the Docker engine does not answer")
+
+
+@pytest.mark.parametrize("said", [GONE, SILENT])
+def test_no_list_is_not_an_empty_one(monkeypatch: pytest.MonkeyPatch, said: Exception) -> None:
+    engine(monkeypatch, said)
     assert code_server.workers("any") is None
 
 
-def test_a_container_has_an_address_a_network_and_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_removal_goes_on_where_there_is_nothing_and_not_without_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = engine(monkeypatch, GONE)
+    code_server.remove("any")
+    assert asked == [("DELETE", "/containers/any", {"query": {"force": True, "v": True}, "timeout": 120})]
+    engine(monkeypatch, SILENT)
+    with pytest.raises(docker_cli.DockerUnreachableError):
+        code_server.remove("any")
+
+
+def test_the_processes_of_clients_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = {"webserver": {"Running": True, "Pid": os.getpid()}, "daemon": {"Running": False, "Pid": 0}}
+    found = {name: {"State": state} for name, state in states.items()}
+    monkeypatch.setattr(docker_api, "container", found.get)
+    assert code_server.client_pids(["webserver", "daemon", "absent"]) == {"webserver": os.getpid()}
+
+
+def test_a_container_has_an_address_a_network_and_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
     networks = {
         "one": {"IPAddress": "", "GlobalIPv6Address": "2001:db8::2"},
         "other": {"IPAddress": "172.23.0.9", "GlobalIPv6Address": ""},
         "none": {"IPAddress": None},
     }
     state = {"Running": True, "Status": "running", "Pid": 7}
-    shown = [{"Name": "/a", "State": state, "Config": {}, "NetworkSettings": {"Networks": networks}}]
-    docker(tmp_path, monkeypatch, f"cat <<'EOT'\n{json.dumps(shown)}\nEOT")
+    engine(monkeypatch, {"Name": "/a", "State": state, "Config": {}, "NetworkSettings": {"Networks": networks}})
     found = code_server.container("a")
     assert found
     assert found.addresses == ("2001:db8::2", "172.23.0.9")

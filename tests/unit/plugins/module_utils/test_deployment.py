@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import quote
 
 import pytest
 
@@ -16,6 +17,7 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
     deployment,
     deployment_cutover,
     deployment_housekeeping,
+    docker_api,
     docker_cli,
     files,
     graphql,
@@ -67,6 +69,7 @@ def removed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(code_server, "start", lambda *_: None)
     monkeypatch.setattr(code_server, "gate", lambda *_: {})
     monkeypatch.setattr(docker_cli, "run", lambda *_, **__: docker_cli.Result(0, "", ""))
+    monkeypatch.setattr(docker_api, "ask", lambda *_, **__: [])
     monkeypatch.setattr(workspace, "OWNER", files.Owner(os.geteuid(), os.getegid(), 0o644))
     return found
 
@@ -144,13 +147,11 @@ def test_before_the_cutover_the_candidate_goes(
 def test_an_image_that_gets_no_name_of_its_own_fails_the_candidate(
     task: deployment.Deployment, removed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(args: Sequence[str], *, check: bool = True, **_: Any) -> docker_cli.Result:
-        if args[0] == "tag" and check:
-            raise docker_cli.DockerError("`docker tag` failed (1)")
-        return docker_cli.Result(int(args[0] == "tag"), "", "")
+    def refuse(method: str, path: str, **_: Any) -> None:
+        raise docker_cli.DockerError(f"{method} {path}: no")
 
-    monkeypatch.setattr(docker_cli, "run", run)
-    assert "`docker tag` failed" in refused(task)
+    monkeypatch.setattr(docker_api, "ask", refuse)
+    assert f"POST /images/{quote(IDENTITY, safe='')}/tag: no" in refused(task)
     old_serves(task)
     assert removed == [NEW_HOST]
 

@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
     deployment,
     deployment_leftovers,
+    docker_api,
     docker_cli,
     releases,
 )
@@ -27,35 +28,52 @@ def test_a_run_container_is_as_old_as_its_end(task: deployment.Deployment, monke
     def stamp(hours: float) -> str:
         return releases.stamp(time.time() - hours * 3600).replace("Z", ".123456789Z")
 
-    # A long run that has just ended, one that ended long ago, and one that was made just now and never ran.
-    lines = f"long {stamp(1)} {stamp(60)}\nold {stamp(50)} {stamp(60)}\nnever 0001-01-01T00:00:00Z {stamp(1)}\n"
+    # A long run that has just ended, one that ended long ago, one that was made just now and never ran, and one that
+    # is Swarm's.
+    never = "0001-01-01T00:00:00Z"
+    moments = {"long": (1, 60), "old": (50, 60), "never": (None, 1), "task": (50, 60)}
+    found = {
+        name: {"Id": name, "State": {"FinishedAt": stamp(end) if end else never}, "Created": stamp(made)}
+        for name, (end, made) in moments.items()
+    }
+    labels = {"task": {"com.docker.swarm.service.id": "1"}}
     removed: list[str] = []
 
     def run(args: list[str], **_: object) -> docker_cli.Result:
         if args[0] == "rm":
             removed.extend(args[2:])
-        return docker_cli.Result(0, "long old never" if args[0] == "ps" else lines, "")
+        return docker_cli.Result(0, "", "")
 
     monkeypatch.setattr(docker_cli, "run", run)
+    listed = [{"Id": name, "Labels": labels.get(name)} for name in found]
+    monkeypatch.setattr(docker_api, "containers", lambda **_: listed)
+    monkeypatch.setattr(docker_api, "container", found.get)
     monkeypatch.setattr(task.webserver, "runs", lambda *_, **__: [])
     assert deployment_leftovers.remove_run_containers(task) == 1
     assert removed == ["old"]
 
 
 class Images:
-    """Stands in for the engine's images: rows as `docker images` prints them, and who was tagged when."""
+    """Stands in for the engine's images: as it lists them, and who was tagged when."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *rows: str) -> None:
-        self.rows = list(rows)
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, *listed: tuple[str, list[str] | None, list[str] | None]
+    ) -> None:
+        self.listed = list(listed)
         self.tagged: dict[str, str] = {}
         self.removed: list[str] = []
         monkeypatch.setattr(docker_cli, "run", self.run)
         monkeypatch.setattr(docker_cli, "inspect", self.inspect)
+        monkeypatch.setattr(docker_api, "ask", self.ask)
+
+    def ask(self, method: str, path: str) -> list[dict[str, object]]:
+        assert (method, path) == ("GET", "/images/json")
+        return [{"Id": identity, "RepoTags": tags, "RepoDigests": digests} for identity, tags, digests in self.listed]
 
     def run(self, args: list[str], **_: object) -> docker_cli.Result:
         if args[0] == "rmi":
             self.removed.append(args[1])
-        return docker_cli.Result(0, "\n".join(self.rows), "")
+        return docker_cli.Result(0, "", "")
 
     def inspect(self, _kind: str, name: str) -> dict[str, object]:
         return {"Metadata": {"LastTagTime": self.tagged.get(name, "0001-01-01T00:00:00Z")}}
@@ -69,12 +87,12 @@ def test_an_image_that_is_no_release_goes_a_day_after_it_was_first_seen(
     task.store.save(found)
     images = Images(
         monkeypatch,
-        f"{IDENTITY} docker_dagster_core {name(1)} <none>",
-        "sha256:1 docker_dagster_core built <none>",
-        f"sha256:2 acme/core <none> {DIGEST}",
-        "sha256:3 acme/core next <none>",
-        "sha256:4 somebody/else 1 <none>",
-        "sha256:5 <none> <none> <none>",
+        (IDENTITY, [f"docker_dagster_core:{name(1)}"], []),
+        ("sha256:1", ["docker_dagster_core:built"], None),
+        ("sha256:2", None, [f"acme/core@{DIGEST}"]),
+        ("sha256:3", ["acme/core:next"], [f"acme/core@{DIGEST}"]),
+        ("sha256:4", ["somebody/else:1"], []),
+        ("sha256:5", ["<none>:<none>"], ["<none>@<none>"]),
     )
     # Whatever the images' own dates say, none is removed when it is seen for the first time.
     deployment_leftovers.remove_strays(task)
@@ -88,6 +106,6 @@ def test_an_image_that_is_no_release_goes_a_day_after_it_was_first_seen(
     deployment_leftovers.remove_strays(task)
     assert images.removed == ["docker_dagster_core:built", f"acme/core@{DIGEST}"]
     # Those that are gone are forgotten.
-    images.rows = [images.rows[0]]
+    images.listed = images.listed[:1]
     deployment_leftovers.remove_strays(task)
     assert task.store.strays() == {}

@@ -18,6 +18,7 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
     deployment_housekeeping,
     deployment_recovery,
     deployment_task,
+    docker_api,
     docker_cli,
     files,
     graphql,
@@ -112,6 +113,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(code_server, "start", found.start)
     monkeypatch.setattr(code_server, "gate", found.gate)
     monkeypatch.setattr(docker_cli, "run", lambda *_, **__: docker_cli.Result(0, "", ""))
+    monkeypatch.setattr(docker_api, "ask", lambda *_, **__: [])
     monkeypatch.setattr(docker_cli, "inspect", lambda *_, **__: {"Id": IDENTITY} if found.images else None)
     monkeypatch.setattr(time, "sleep", found.sleep)
     monkeypatch.setattr(workspace, "OWNER", files.Owner(os.geteuid(), os.getegid(), 0o644))
