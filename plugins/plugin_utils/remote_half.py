@@ -6,10 +6,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
+
+from ansible_collections.dataops.dagster_gce.plugins.plugin_utils.own_module import OwnModule
 
 
-class RemoteHalf(ActionBase):
+class RemoteHalf(OwnModule):
     """An action whose module of the same name does the work on the machine.
 
     Attributes:
