@@ -107,12 +107,13 @@ class OwnModule(ActionBase):
         words = [kept_modules.FOLDER, kept_modules.name(), module]
         display.vvv(f"running {module} as the machine keeps it")
         options = document.encode()
+        # A shell of the machine's may say something before.
         done = self._python_there(python, kept_modules.START, words, options)
-        if done["stdout"].strip() == kept_modules.ABSENT:
+        if done["stdout"].rstrip().endswith(kept_modules.ABSENT):
             archive = kept_modules.archive()
             packed = b"%d\n%b%b" % (len(archive), archive, options)
             done = self._python_there(python, kept_modules.KEEP, words, packed)
-        if done["stdout"].strip() == kept_modules.REFUSED:
+        if done["stdout"].rstrip().endswith(kept_modules.REFUSED):
             display.vvv(f"the machine keeps no modules for this user: {module} is sent as Ansible does")
             return None
         return _result(name, done["stdout"], done["stderr"], done["rc"])
@@ -139,10 +140,9 @@ def _result(name: str, output: str, errors: str, status: int) -> dict[str, Any]:
     """
     decoder = get_module_decoder(PROFILE, Direction.MODULE_TO_CONTROLLER)
     try:
-        # A login shell of the machine's may have said something before.
         result: dict[str, Any] = json.loads(output[output.index("{") :], cls=decoder)
     except ValueError:
-        if errors.startswith("Traceback"):
+        if "Traceback (most recent call last)" in errors:
             return {"failed": True, "msg": f"Module failed: {errors.strip().splitlines()[-1]}", "exception": errors}
         raise AnsibleActionFail(
             f"{name}: expected a result as JSON, found {output.strip()[:200]!r} (exit status {status}); what was said "
