@@ -13,6 +13,8 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.bac
 
 NAME = "manifest.json"
 FORMAT = 1
+# The file with the whole cluster, in a backup from which continuous backup leads on.
+BASE = "base.tar.gz"
 
 
 class Manifest:
@@ -47,6 +49,11 @@ class Manifest:
     def logs(self) -> dict[str, Stored]:
         """The archives in the folder ``logs`` that belong to it, oldest first."""
         return {str(found["name"]): _stored(found) for found in self.content.get("logs", ())}
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """Of the base: the cluster and where its WAL begins; empty where the backup has none."""
+        return dict(self.content.get("base") or {})
 
     @property
     def size(self) -> int:

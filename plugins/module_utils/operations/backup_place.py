@@ -10,15 +10,19 @@ import time
 from typing import Protocol
 
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import (
+    backup_files,
     backup_manifest,
     backup_retention,
     jobs,
 )
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.backup_files import DamagedError
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.backup_manifest import Manifest
+from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.backup_settings import Settings
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.backup_storage import ARCHIVES
 
 PARTIAL = ".partial-"
+# What a recovery has made, until it is restored.
+RECOVERED = ".recovered"
 
 
 class Place(Protocol):
@@ -75,6 +79,45 @@ def find(place: Place, wanted: str, but: str = "") -> Manifest:
         known = ", ".join(stamps[-5:]) or "none"
         raise jobs.JobError(f"no backup {wanted} in {place.name}: expected `latest` or one of those there: {known}")
     return manifest(place, wanted)
+
+
+def fetch(place: Place, manifest: Manifest, folder: str, settings: Settings, base: bool = False) -> dict[str, str]:
+    """Files of a backup on this machine, each compared with its checksum; paths by name.
+
+    Args:
+        base: the base of continuous backup only, and not all but that.
+
+    Raises:
+        DamagedError: one is missing or changed.
+        jobs.JobError: no room for them.
+    """
+    wanted = {
+        name: (f"{manifest.stamp}/{name}", stored)
+        for name, stored in manifest.files.items()
+        if (name.removesuffix(backup_files.ENCRYPTED) == backup_manifest.BASE) == base
+    }
+    if not base:
+        wanted |= {name: (f"{ARCHIVES}/{name}", stored) for name, stored in manifest.logs.items()}
+    if not isinstance(place, Directory):
+        floor = backup_files.floor_of(folder, settings.min_free_bytes, settings.min_free_percent)
+        total = sum(stored.size for _, stored in wanted.values())
+        backup_files.require_room(folder, floor, f"backup {manifest.stamp} from {place.name}", total)
+    paths = {}
+    for name, (path, stored) in wanted.items():
+        paths[name] = place.fetch(path, stored.size, os.path.join(folder, name))
+        backup_files.check(paths[name], stored.size, stored.sha256)
+    return paths
+
+
+def require_key(manifest: Manifest, key: str) -> None:
+    """Refuse an encrypted backup for which nobody has given a key."""
+    if manifest.encrypted:
+        backup_files.need_age()
+        if not key:
+            raise jobs.JobError(
+                f"backup {manifest.stamp} is encrypted: found no private key; expected the one of "
+                f"{' or '.join(manifest.content['recipients'])} in dagster_backup_identity (or --identity FILE)"
+            )
 
 
 def remove_backup(place: Place, stamp: str) -> None:

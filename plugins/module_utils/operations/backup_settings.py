@@ -37,7 +37,12 @@ class Settings:
         logs_full_days: days after which compute logs are written as a whole again.
         min_free_bytes, min_free_percent: what a backup leaves free on its disk, whichever is more.
         compression: of pg_dump, 0 to 9.
-        drill_memory: what the drill's PostgreSQL may take.
+        drill_memory: what the PostgreSQL of a drill or a recovery may take.
+        continuous: whether the WAL is received, so that any moment can be restored.
+        continuous_days: of how many days.
+        continuous_base_hours: hours after which a backup gets a new base.
+        continuous_slot_bytes: WAL that PostgreSQL keeps at most while nobody receives it.
+        continuous_overdue: seconds after which WAL that is not received, or not in the bucket, is a problem.
     """
 
     directory: str = "/opt/dagster/backups"
@@ -57,6 +62,11 @@ class Settings:
     min_free_percent: int = 10
     compression: int = 6
     drill_memory: str = "1g"
+    continuous: bool = False
+    continuous_days: int = 7
+    continuous_base_hours: int = 24
+    continuous_slot_bytes: int = 2 << 30
+    continuous_overdue: int = 300
 
 
 def load() -> Settings:

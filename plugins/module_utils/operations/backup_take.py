@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from ansible_collections.dataops.dagster_gce.plugins.module_utils import files, graphql
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import (
+    backup_base,
     backup_bucket,
     backup_database,
     backup_files,
@@ -28,7 +29,7 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations imp
 )
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.backup_files import Stored, megabytes
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.backup_manifest import Manifest
-from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.backup_settings import Keep, Settings
+from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.backup_settings import Settings
 
 _SECRETS = (".env", "dagster_home/secrets")
 # What of /opt/dagster belongs to a backup, secrets aside.
@@ -42,11 +43,20 @@ def places(settings: Settings) -> list[backup_place.Place]:
     """Where backups stand, the nearest first."""
     found: list[backup_place.Place] = [backup_place.Directory(settings.directory)]
     if settings.bucket:
-        found.append(_bucket(settings))
+        found.append(bucket(settings))
     return found
 
 
-def _bucket(settings: Settings) -> backup_bucket.Bucket:
+def choose(settings: Settings, name: str) -> backup_place.Place:
+    """A place by name; ``auto`` is the farthest: the bucket, if there is one."""
+    found = places(settings)
+    if name == "bucket" and not settings.bucket:
+        raise jobs.JobError("there is no bucket: found dagster_backup_bucket empty; expected its name")
+    return found[0] if name == "directory" else found[-1]
+
+
+def bucket(settings: Settings) -> backup_bucket.Bucket:
+    """The bucket of the settings."""
     return backup_bucket.make(settings.bucket, settings.prefix, settings.endpoint, settings.key_file)
 
 
@@ -63,23 +73,30 @@ def take(settings: Settings, reason: str = "timer", prune: bool = True) -> jobs.
     directory = backup_place.Directory(settings.directory)
     directory.prepare()
     started = time.monotonic()
-    manifest = _write(settings, directory, reason)
+    problems: list[jobs.Problem] = []
+    # Before a restore nobody waits for a base.
+    manifest = _write(settings, directory, reason, problems if prune else None)
     seconds = time.monotonic() - started
     result = jobs.Result(
         summary=f"{manifest.stamp}: {megabytes(manifest.size)} in {seconds:.1f} s, "
         f"{sum(manifest.tables.values())} rows, {manifest.tables.get('runs', 0)} runs",
         details={"stamp": manifest.stamp, "size": manifest.size, "seconds": round(seconds, 1), "bucket": ""},
+        problems=problems,
     )
+    if manifest.base:
+        result.summary += f", with a base of {megabytes(manifest.files[manifest.file(backup_manifest.BASE)].size)}"
     sent: bool | None = None
     if settings.bucket:
         sent = _send(settings, directory, manifest, result)
-    result.details["removed"] = _remove_expired(directory, settings.keep) if prune else []
+    result.details["removed"] = _remove_expired(directory, settings) if prune else []
     result.problems += _restored_over()
     result.metrics = _metrics(directory, manifest, seconds, sent)
     return result
 
 
-def _write(settings: Settings, directory: backup_place.Directory, reason: str) -> Manifest:
+def _write(
+    settings: Settings, directory: backup_place.Directory, reason: str, problems: list[jobs.Problem] | None
+) -> Manifest:
     container = config.stack().postgres_container
     backup_database.end_leftovers()
     floor = backup_files.floor_of(directory.path, settings.min_free_bytes, settings.min_free_percent)
@@ -101,6 +118,7 @@ def _write(settings: Settings, directory: backup_place.Directory, reason: str) -
             name = f"database.dump{suffix}"
             source = backup_database.dump(container, seen.id, settings.compression)
             written[name] = backup_files.write(os.path.join(partial, name), source, settings.recipients, floor)
+        base = backup_base.add(settings, os.path.join(partial, backup_manifest.BASE + suffix), floor, written, problems)
         name = f"machine.tar.gz{suffix}"
         source = backup_files.produced(lambda stream: _pack_machine(stream, settings))
         written[name] = backup_files.write(os.path.join(partial, name), source, settings.recipients, floor)
@@ -117,6 +135,7 @@ def _write(settings: Settings, directory: backup_place.Directory, reason: str) -
                 "schema_revision": revision,
                 "release": _serving(),
                 "database": contents,
+                "base": base,
                 "recipients": list(settings.recipients),
                 "secrets": settings.secrets,
                 "files": {each: asdict(stored) for each, stored in written.items()},
@@ -222,19 +241,22 @@ def _dagster_version() -> str:
 def _send(settings: Settings, directory: backup_place.Directory, manifest: Manifest, result: jobs.Result) -> bool:
     """Bring the bucket up to date; what goes wrong there is a problem and no lost backup."""
     started = time.monotonic()
-    bucket = _bucket(settings)
+    vault = bucket(settings)
     try:
-        there = set(bucket.stamps())
+        there = set(vault.stamps())
         stamps = directory.stamps()
         asked_for = _asked_for(directory)
         # What an outage left behind is sent as well, as far as it would stay there.
-        gone = backup_retention.expired({*stamps, *there}, settings.bucket_keep, now=time.time(), asked_for=asked_for)
+        gone = backup_retention.expired(
+            {*stamps, *there}, settings.bucket_keep, now=time.time(), asked_for=asked_for,
+            never=backup_base.needed(directory, settings.continuous_days, time.time()),
+        )  # fmt: skip
         missing = [stamp for stamp in stamps if stamp not in there and stamp not in gone]
         for stamp in sorted({*missing, manifest.stamp} - there):
-            _upload(bucket, directory, stamp)
-        result.details["bucket"] = bucket.name
+            _upload(vault, directory, stamp)
+        result.details["bucket"] = vault.name
         result.details["bucket_seconds"] = round(time.monotonic() - started, 1)
-        result.summary += f"; in {bucket.name} after {time.monotonic() - started:.1f} s"
+        result.summary += f"; in {vault.name} after {time.monotonic() - started:.1f} s"
     except jobs.JobError as error:
         result.ok = False
         result.summary = f"{result.summary}; it is in {directory.path} only: {error}"
@@ -244,12 +266,13 @@ def _send(settings: Settings, directory: backup_place.Directory, manifest: Manif
         return False
     if settings.prune_bucket:
         try:
-            never = _never(directory)
+            never = _never(directory) | set(backup_base.needed(vault, settings.continuous_days, time.time()))
             for stamp in backup_retention.expired(
-                bucket.stamps(), settings.bucket_keep, now=time.time(), never=never, asked_for=asked_for
+                vault.stamps(), settings.bucket_keep, now=time.time(), never=never, asked_for=asked_for
             ):
-                backup_place.remove_backup(bucket, stamp)
-            backup_place.remove_unused_archives(bucket)
+                backup_place.remove_backup(vault, stamp)
+            backup_place.remove_unused_archives(vault)
+            backup_base.remove_unneeded_wal(vault, settings.continuous_days, time.time())
         except jobs.JobError as error:
             advice = (
                 "allow storage.objects.delete, or leave it to a lifecycle rule with dagster_backup_bucket_prune: false"
@@ -274,13 +297,19 @@ def _upload(bucket: backup_bucket.Bucket, directory: backup_place.Directory, sta
     bucket.put(path, f"{stamp}/{backup_manifest.NAME}", backup_files.measure(path))
 
 
-def _remove_expired(directory: backup_place.Directory, keep: Keep) -> list[str]:
+def _remove_expired(directory: backup_place.Directory, settings: Settings) -> list[str]:
+    now = time.time()
+    never = _never(directory) | set(backup_base.needed(directory, settings.continuous_days, now))
     gone = backup_retention.expired(
-        directory.stamps(), keep, now=time.time(), never=_never(directory), asked_for=_asked_for(directory)
+        directory.stamps(), settings.keep, now=now, never=never, asked_for=_asked_for(directory)
     )
     for stamp in gone:
         backup_place.remove_backup(directory, stamp)
     backup_place.remove_unused_archives(directory)
+    backup_base.remove_unneeded_wal(directory, settings.continuous_days, now)
+    recovered = os.path.join(directory.path, backup_place.RECOVERED)
+    if os.path.isdir(recovered) and now - os.stat(recovered).st_mtime > backup_retention.HALF_SECONDS:
+        shutil.rmtree(recovered, ignore_errors=True)
     # A folder whose manifest is gone is what a killed removal left.
     for name in os.listdir(directory.path):
         moment = backup_retention.moment_of(name)

@@ -22,6 +22,7 @@ COMMANDS = {
     "guard": ("guard", "the disk guard"),
     "upkeep": ("upkeep", "remove what is old, by policy"),
     "backup": ("backup", "take a backup; list and verify backups"),
+    "wal": ("wal", "keep what PostgreSQL writes, for any moment's restore; a service of its own receives it"),
     "restore": ("restore", "bring a backup back"),
     "gateway": ("gateway", "tell the gateway's nginx who may in; a service of its own runs it"),
     "drill": ("drill", "restore the newest backup into a throw-away container and prove it"),
