@@ -35,6 +35,12 @@ options:
     description: The backup's stamp, or V(latest).
     type: str
     default: latest
+  to:
+    description:
+      - A moment in UTC such as V(2026-11-30T12:00:00Z), or V(latest) for the last one that was received. A restore
+        brings back that one, out of continuous backup, in place of O(backup).
+    type: str
+    default: ""
   place:
     description: Where it is taken from. V(auto) is the bucket, if there is one.
     type: str
@@ -95,6 +101,7 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations imp
     database,
     drill,
     jobs,
+    recovery,
     restore_plan,
     restore_run,
 )
@@ -118,6 +125,9 @@ class Backup:
             wanted = restore_plan.Wanted(
                 params["backup"], params["place"], params["identity"], params["confirm"], params["without_backup"]
             )
+            if params["to"] and self.operation == "restore":
+                # Touches nothing, so that check mode can tell what would be lost.
+                wanted = recovery.prepare(settings, wanted, params["to"], restore_run.unfinished())
             if self.module.check_mode:
                 summary = restore_plan.make(settings, wanted).text() if self.operation == "restore" else ""
                 self.module.exit_json(changed=self.operation != "drill", summary=summary, details={}, problems=[])
@@ -137,6 +147,8 @@ class Backup:
         # What the job prints is in its state file, too; standard output is the module's answer.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
             status = jobs.run(job, work, wait=True)
+        if params["to"] and not status:
+            recovery.forget(settings)
         found = jobs.state(job)
         if status:
             self.module.fail_json(msg=found.get("summary") or said.getvalue(), details=found.get("details", {}))
@@ -158,6 +170,7 @@ def main() -> None:
                 "required": True,
             },
             "backup": {"type": "str", "default": "latest"},
+            "to": {"type": "str", "default": ""},
             "place": {"type": "str", "choices": ["auto", "directory", "bucket"], "default": "auto"},
             "identity": {"type": "str", "default": "", "no_log": True},
             "confirm": {"type": "bool", "default": False},

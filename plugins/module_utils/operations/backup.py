@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from typing import Any
 
+from ansible_collections.dataops.dagster_gce.plugins.module_utils import releases
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import (
     backup_place,
     backup_settings,
     backup_take,
     jobs,
+    recovery_plan,
+    wal_files,
 )
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.backup_files import (
     DamagedError,
@@ -60,6 +64,7 @@ def _list(settings: Settings, as_json: bool) -> int:
                 run = manifest.database["newest_run"] or {}
                 entry |= {
                     "size": manifest.size, "encrypted": manifest.encrypted, "reason": manifest.reason,
+                    "base": bool(manifest.base),
                     "rows": sum(manifest.tables.values()), "runs": manifest.tables.get("runs", 0),
                     "newest_run": run.get("run_id", ""), "damaged": "",
                 }  # fmt: skip
@@ -76,7 +81,11 @@ def _list(settings: Settings, as_json: bool) -> int:
             print(
                 f"{entry['stamp']}  {entry['place']}  {megabytes(entry['size']):>9}  {entry['runs']} runs"
                 f"  {'encrypted' if entry['encrypted'] else 'plain'}  {entry['reason']}"
+                + ("  with a base" if entry["base"] else "")
             )
+    for place in backup_take.places(settings):
+        for first, last in recovery_plan.ranges(place):
+            print(f"{place.name}: any moment from {releases.stamp(first)} to {releases.stamp(last)}")
     if not found:
         print("no backups")
     return 0
@@ -90,6 +99,12 @@ def _verify(settings: Settings, wanted: str) -> int:
         check(f"{place.path}/{manifest.stamp}/{name}", stored.size, stored.sha256)
     for name, stored in manifest.logs.items():
         check(f"{place.path}/logs/{name}", stored.size, stored.sha256)
-    number = len(manifest.files) + len(manifest.logs)
+    pieces = [piece for name in place.names(wal_files.FOLDER) if (piece := wal_files.parse(name))]
+    for piece in pieces:
+        path = f"{place.path}/{piece.path}"
+        # A mark that a newer one has replaced meanwhile is nobody's loss.
+        if not piece.until or os.path.exists(path):
+            check(path, os.path.getsize(path), piece.sha256)
+    number = len(manifest.files) + len(manifest.logs) + len(pieces)
     print(f"{manifest.stamp}: {number} files are what they were ({time.monotonic() - started:.1f} s)")
     return 0

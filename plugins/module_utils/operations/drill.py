@@ -21,9 +21,10 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations imp
     backup_settings,
     backup_storage,
     backup_take,
-    config,
     jobs,
+    recovery,
     restore_database,
+    throw_away,
 )
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.backup_files import DamagedError
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.backup_manifest import Manifest
@@ -74,7 +75,7 @@ def refuse(settings: Settings, wanted: str, place_name: str, identity: str) -> N
     if wanted == "latest" and not identity:
         return
     try:
-        place = choose(settings, place_name)
+        place = backup_take.choose(settings, place_name)
         manifest = backup_place.find(place, wanted)
         if not manifest.encrypted or not identity:
             return
@@ -112,22 +113,26 @@ def drill(settings: Settings, wanted: str = "latest", place_name: str = "auto", 
 
 def _drill(settings: Settings, wanted: str, place_name: str, identity: str, proven: str) -> jobs.Result:
     started = time.monotonic()
-    place = choose(settings, place_name)
+    place = backup_take.choose(settings, place_name)
     manifest = backup_place.find(place, wanted)
     _remove_leftovers(settings)
     with _folder(settings, manifest.stamp) as folder, backup_files.identity_file(identity) as key:
-        paths = fetch(place, manifest, folder, settings)
+        paths = backup_place.fetch(place, manifest, folder, settings)
         if manifest.encrypted and not key:
+            if settings.continuous:
+                recovery.compare(settings, place, folder)
             return _checksums_only(place, manifest, proven, started)
         backup_files.check_identity(key, paths[manifest.file("database.dump")])
         archives = _read_archives(manifest, paths, key)
         rows = _restore(settings, manifest, paths[manifest.file("database.dump")], key)
+        continuous = recovery.prove(settings, place, folder, key) if settings.continuous else ""
     seconds = time.monotonic() - started
     age = time.time() - manifest.moment
     run = (manifest.database["newest_run"] or {}).get("run_id", "none")
     return jobs.Result(
         summary=f"{manifest.stamp} from {place.name} restored in {seconds:.1f} s: {rows} rows in "
-        f"{len(manifest.tables)} tables as in the manifest, last run {run}, {archives} files of the storage readable",
+        f"{len(manifest.tables)} tables as in the manifest, last run {run}, {archives} files of the storage readable"
+        f"{continuous}",
         details={
             "stamp": manifest.stamp,
             "place": place.name,
@@ -158,34 +163,6 @@ def _checksums_only(place: backup_place.Place, manifest: Manifest, proven: str, 
     )
 
 
-def choose(settings: Settings, name: str) -> backup_place.Place:
-    """A place by name; ``auto`` is the farthest: the bucket, if there is one."""
-    places = backup_take.places(settings)
-    if name == "bucket" and not settings.bucket:
-        raise jobs.JobError("there is no bucket: found dagster_backup_bucket empty; expected its name")
-    return places[0] if name == "directory" else places[-1]
-
-
-def fetch(place: backup_place.Place, manifest: Manifest, folder: str, settings: Settings) -> dict[str, str]:
-    """All files of a backup on this machine, each compared with its checksum; paths by name.
-
-    Raises:
-        DamagedError: one is missing or changed.
-        jobs.JobError: no room for them.
-    """
-    wanted = {name: (f"{manifest.stamp}/{name}", stored) for name, stored in manifest.files.items()}
-    wanted |= {name: (f"{backup_storage.ARCHIVES}/{name}", stored) for name, stored in manifest.logs.items()}
-    if not isinstance(place, backup_place.Directory):
-        floor = backup_files.floor_of(folder, settings.min_free_bytes, settings.min_free_percent)
-        total = sum(stored.size for _, stored in wanted.values())
-        backup_files.require_room(folder, floor, f"backup {manifest.stamp} from {place.name}", total)
-    paths = {}
-    for name, (path, stored) in wanted.items():
-        paths[name] = place.fetch(path, stored.size, os.path.join(folder, name))
-        backup_files.check(paths[name], stored.size, stored.sha256)
-    return paths
-
-
 def _read_archives(manifest: Manifest, paths: dict[str, str], key: str) -> int:
     """Read every archive to its end; how many files those of the storage hold."""
     number = 0
@@ -203,25 +180,13 @@ def _read_archives(manifest: Manifest, paths: dict[str, str], key: str) -> int:
 
 def _restore(settings: Settings, manifest: Manifest, dump: str, key: str) -> int:
     """Restore the dump and compare every table; returns the number of rows."""
-    image = _image()
-    _require_room(settings, manifest)
-    start = [
-        "run", "--detach", "--name", CONTAINER, "--label", "dataops.dagster_gce=drill", "--network", "none",
-        "--user", "postgres", "--cap-drop", "ALL", "--security-opt", "no-new-privileges=true", "--pids-limit", "128",
-        "--memory", settings.drill_memory, "--memory-swap", settings.drill_memory, "--cpu-shares", "128",
-        "--env", "POSTGRES_USER=dagster", "--env", "POSTGRES_DB=dagster", "--env", "POSTGRES_HOST_AUTH_METHOD=trust",
-        "--log-driver", "json-file", "--log-opt", "max-size=1m", image, "postgres",
-        # Nothing of it has to survive.
-        "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "autovacuum=off", "-c", "max_connections=10",
-    ]  # fmt: skip
-    try:
-        docker_cli.run(start, timeout=120)
+    throw_away.require_room(settings, int(manifest.database["size"]) * 3 // 2, "a drill")
+    command = ["postgres", *throw_away.SPEED]
+    with throw_away.container(CONTAINER, "drill", settings.drill_memory, throw_away.USER, throw_away.USER, command):
         _wait_for_postgres()
-        restore_database.load(CONTAINER, "dagster", dump, key)
-        rows = restore_database.compare(manifest, "dagster", CONTAINER)
-        revision = restore_database.schema_revision("dagster", CONTAINER)
-    finally:
-        _remove_container()
+        restore_database.load(CONTAINER, throw_away.USER, dump, key)
+        rows = restore_database.compare(manifest, throw_away.USER, CONTAINER)
+        revision = restore_database.schema_revision(throw_away.USER, CONTAINER)
     if revision != manifest.content["schema_revision"]:
         raise DamagedError(
             f"backup {manifest.stamp}: found Dagster's schema at revision {revision!r}, expected "
@@ -230,30 +195,9 @@ def _restore(settings: Settings, manifest: Manifest, dump: str, key: str) -> int
     return rows
 
 
-def _image() -> str:
-    """PostgreSQL as the stack runs it."""
-    name = config.stack().postgres_container
-    found = docker_cli.inspect("container", name)
-    if found is None:
-        raise jobs.JobError(f"found no container {name}, whose image a drill uses; expected the stack: run site.yml")
-    return str(found["Image"])
-
-
-def _require_room(settings: Settings, manifest: Manifest) -> None:
-    """The data folder is in Docker's own, where the real database is, too."""
-    folder = docker_cli.run(["info", "--format", "{{.DockerRootDir}}"]).stdout.strip() or "/var/lib/docker"
-    if os.path.isdir(folder):
-        floor = backup_files.floor_of(folder, settings.min_free_bytes, settings.min_free_percent)
-        backup_files.require_room(folder, floor, "a drill", int(manifest.database["size"]) * 3 // 2 + (200 << 20))
-
-
 def _wait_for_postgres() -> None:
     deadline = time.monotonic() + START_SECONDS
-    while True:
-        # Over TCP: while the data folder is being made, a server answers on the Unix socket only.
-        command = ["exec", CONTAINER, "pg_isready", "-h", "127.0.0.1", "-U", "dagster", "-d", "dagster"]
-        if docker_cli.run(command, check=False).ok:
-            return
+    while not throw_away.answers(CONTAINER, throw_away.USER):
         found = docker_cli.inspect("container", CONTAINER)
         if found is None or not found["State"]["Running"] or time.monotonic() > deadline:
             said = docker_cli.run(["logs", "--tail", "5", CONTAINER], check=False)
@@ -261,12 +205,8 @@ def _wait_for_postgres() -> None:
         time.sleep(0.5)
 
 
-def _remove_container() -> None:
-    docker_cli.run(["rm", "--force", "--volumes", CONTAINER], check=False, timeout=120)
-
-
 def _remove_leftovers(settings: Settings) -> None:
-    _remove_container()
+    throw_away.remove(CONTAINER)
     shutil.rmtree(os.path.join(settings.directory, FOLDER), ignore_errors=True)
 
 

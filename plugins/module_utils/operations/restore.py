@@ -6,10 +6,13 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ansible_collections.dataops.dagster_gce.plugins.module_utils import docker_cli
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import (
     backup_settings,
+    database,
     drill,
     jobs,
+    recovery,
     restore_plan,
     restore_run,
 )
@@ -20,6 +23,7 @@ JOB = "restore"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("backup", nargs="?", default="", help="a stamp (`dagster-gce backup list`); latest")
+    parser.add_argument("--to", default="", help="a moment in UTC (2026-11-30T12:00:00Z), or latest: continuous backup")
     parser.add_argument(
         "--place", choices=("auto", "directory", "bucket"), default="auto", help="where it is taken from"
     )
@@ -39,19 +43,28 @@ def main(arguments: argparse.Namespace) -> int:
             return 0
         if arguments.back:
             return jobs.run(JOB, restore_run.back, wait=True)
-        if not arguments.backup:
-            raise jobs.JobError("which backup? expected a stamp or `latest`; `dagster-gce backup list` shows them")
+        if not arguments.backup and not arguments.to:
+            raise jobs.JobError(
+                "which backup? expected a stamp, `latest` or --to MOMENT; `dagster-gce backup list` shows them"
+            )
+        if arguments.backup and arguments.to:
+            raise jobs.JobError(f"found the backup {arguments.backup} and --to {arguments.to}; expected one of them")
         settings = backup_settings.load()
         wanted = restore_plan.Wanted(
             arguments.backup, arguments.place, drill.read_identity(arguments.identity), arguments.confirm,
             arguments.without_backup,
         )  # fmt: skip
+        if arguments.to:
+            wanted = recovery.prepare(settings, wanted, arguments.to, restore_run.unfinished(), _say)
         restore_run.refuse(settings, wanted, without_loss=not arguments.plan)
         if arguments.plan:
             print(restore_plan.make(settings, wanted).text())
             return 0
-        return jobs.run(JOB, lambda: restore_run.restore(settings, wanted, progress=_say), wait=True)
-    except (jobs.JobError, OSError) as error:
+        status = jobs.run(JOB, lambda: restore_run.restore(settings, wanted, progress=_say), wait=True)
+        if arguments.to and not status:
+            recovery.forget(settings)
+        return status
+    except (jobs.JobError, database.DatabaseError, docker_cli.DockerError, OSError) as error:
         print(f"restore: {error}", file=sys.stderr)
         return 1
 

@@ -10,9 +10,9 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils import docker_
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import (
     backup_files,
     backup_place,
+    backup_take,
     config,
     database,
-    drill,
     jobs,
     restore_swap,
 )
@@ -36,6 +36,8 @@ class Wanted:
     identity: str = ""
     confirm: bool = False
     without_backup: bool = False
+    # Where it stands, if not at ``place``: what a recovery has made.
+    source: backup_place.Place | None = None
 
 
 @dataclass
@@ -75,18 +77,12 @@ def make(settings: Settings, wanted: Wanted) -> Plan:
     Raises:
         jobs.JobError: it cannot, and why.
     """
-    place = drill.choose(settings, wanted.place)
+    place = wanted.source or backup_take.choose(settings, wanted.place)
     # The newest one may be what the last restore (this one, before it was killed) has taken of what it replaced.
     manifest = backup_place.find(place, wanted.backup, but=BEFORE_A_RESTORE)
     _check_versions(manifest)
     _check_room(settings, manifest)
-    if manifest.encrypted:
-        backup_files.need_age()
-        if not (wanted.identity or settings.identity):
-            raise jobs.JobError(
-                f"backup {manifest.stamp} is encrypted: found no private key; expected the one of "
-                f"{' or '.join(manifest.content['recipients'])} in dagster_backup_identity (or --identity FILE)"
-            )
+    backup_place.require_key(manifest, wanted.identity or settings.identity)
     plan = Plan(place, manifest)
     look_at_what_is_lost(plan)
     return plan
@@ -109,6 +105,19 @@ def _check_versions(manifest: Manifest) -> None:
             f"backup {manifest.stamp} was made by Dagster {made_by}: found Dagster {here} on this machine, which does "
             f"not know its database's schema; expected {made_by} or newer: run site.yml with that version first"
         )
+
+
+def fresh_system() -> str:
+    """The number of this machine's cluster, if it has no runs but those of the plays: it was just made; else empty."""
+    name = restore_swap.main_database()
+    runs = f"SELECT count(*) FROM runs r WHERE {_PROOF}"  # noqa: S608
+    there = database.query("SELECT to_regclass('runs') IS NOT NULL", database=name) == [["t"]]
+    return "" if there and database.query(runs, database=name) != [["0"]] else _system()
+
+
+def _system() -> str:
+    """The number of this machine's cluster."""
+    return database.query("SELECT system_identifier FROM pg_control_system()", database="postgres")[0][0]
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -136,8 +145,12 @@ def look_at_what_is_lost(plan: Plan) -> None:
         return
     newest = plan.manifest.database["newest_run"]
     known = database.query(f"SELECT id FROM runs WHERE run_id = '{newest['run_id']}'", database=name) if newest else []  # noqa: S608
-    # The machine's own backup: what came after it. Another machine's, or another history: everything.
+    # The machine's own backup: what came after it. Another machine's, or another history: everything. Of the very
+    # cluster whose WAL was recovered the last run may be one that somebody has removed since.
     later = f"r.id > {int(known[0][0])}" if known else "true"
+    system = plan.manifest.content.get("system")
+    if not known and system and system == _system():
+        later = f"r.create_timestamp > to_timestamp({plan.manifest.moment:.0f}) AT TIME ZONE 'UTC'"
     plan.lost = int(database.query(f"SELECT count(*) FROM runs r WHERE {later} AND {_PROOF}", database=name)[0][0])  # noqa: S608
     rows = database.query(
         "SELECT run_id, pipeline_name, status, extract(epoch FROM create_timestamp)::bigint FROM runs r"  # noqa: S608

@@ -65,10 +65,17 @@ def refuse(settings: Settings, wanted: Wanted, without_loss: bool = True) -> Non
     Raises:
         jobs.JobError: why.
     """
-    drill.refuse(settings, wanted.backup, wanted.place, wanted.identity)
+    if wanted.source is None:
+        drill.refuse(settings, wanted.backup, wanted.place, wanted.identity)
     plan = restore_plan.make(settings, wanted)
     if without_loss and not _swapped(_read()):
         _refuse_loss(plan, wanted)
+
+
+def unfinished() -> str:
+    """The backup whose restore was killed after the swap; empty where there is none such."""
+    journal = _read()
+    return str(journal["stamp"]) if _swapped(journal) else ""
 
 
 def _swapped(journal: dict[str, Any]) -> bool:
@@ -103,7 +110,7 @@ def _restore(settings: Settings, wanted: Wanted, progress: Progress) -> jobs.Res
         _refuse_loss(plan, wanted)
     with _folder(settings) as folder, backup_files.identity_file(wanted.identity or settings.identity) as key:
         # Everything of the backup is read once before anything is stopped.
-        paths = drill.fetch(plan.place, manifest, folder, settings)
+        paths = backup_place.fetch(plan.place, manifest, folder, settings)
         backup_files.check_identity(key, paths[manifest.file("database.dump")])
         with _deploy_lock():
             if not swapped:

@@ -38,6 +38,7 @@ class Machine:
         self.asked.append(sql)
         answers: list[tuple[str, list[list[str]]]] = [
             ("server_version_num", [[self.postgres]]),
+            ("system_identifier", [["7"]]),
             ("to_regclass('runs')", [["t"]]),
             ("SELECT id FROM runs", self.known),
             ("SELECT count(*)", [[str(len(self.lost))]]),
@@ -88,6 +89,19 @@ def test_of_another_history_all_would_be_lost(machine: Machine, plan: Callable[.
     assert plan().lost == 1
     assert "WHERE true AND" in machine.asked[-1]
     assert "dataops.dagster_gce/proof" in machine.asked[-1], "what the plays launch as a proof is nobody's loss"
+
+
+@pytest.mark.parametrize(
+    ("system", "said"),
+    [("7", "WHERE r.create_timestamp > to_timestamp(1795406370) AT TIME ZONE 'UTC' AND"), ("8", "WHERE true AND")],
+)
+def test_of_the_same_cluster_what_is_later_would_be_lost(
+    machine: Machine, plan: Callable[..., restore_plan.Plan], system: str, said: str
+) -> None:
+    """Somebody has removed the last run that the recovered moment has."""
+    machine.known = []
+    plan(system=system)
+    assert said in machine.asked[-1]
 
 
 def test_nothing_would_be_lost(plan: Callable[..., restore_plan.Plan]) -> None:
