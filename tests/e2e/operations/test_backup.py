@@ -82,6 +82,18 @@ class Site:
         return [row[0] for row in self.rows("SELECT datname FROM pg_database ORDER BY 1", "postgres")]
 
 
+def key_of(machine: Machine) -> tuple[str, str]:
+    """A new pair of age's keys: the public one, and the private one."""
+    said = machine.ssh(
+        "command -v age-keygen >/dev/null || (apt-get update -qq; apt-get install -qq --yes age) >/dev/null 2>&1\n"
+        "age-keygen 2>/dev/null"
+    )
+    recipient, identity = re.search(r"age1\w+", said), re.search(r"AGE-SECRET-KEY-1\w+", said)
+    assert recipient
+    assert identity
+    return recipient[0], identity[0]
+
+
 def log_of(machine: Machine, run: str) -> str:
     """What the UI shows as a run's compute log."""
     keys = machine.graphql(
@@ -129,14 +141,7 @@ def there() -> Iterator[Vault]:
 @pytest.fixture(scope="module")
 def site(machine: Machine, there: Vault) -> Iterator[Site]:
     there.admit(machine)
-    said = machine.ssh(
-        "command -v age-keygen >/dev/null || (apt-get update -qq; apt-get install -qq --yes age) >/dev/null 2>&1\n"
-        "age-keygen 2>/dev/null"
-    )
-    recipient, identity = re.search(r"age1\w+", said), re.search(r"AGE-SECRET-KEY-1\w+", said)
-    assert recipient
-    assert identity
-    found = Site(machine, there, (recipient[0], identity[0]), "first")
+    found = Site(machine, there, key_of(machine), "first")
     found.set_up("dagster_command", "dagster_backup")
     yield found
     # What was damaged on purpose is nobody's problem any more.
