@@ -81,15 +81,18 @@ def prepare(
         if to == recovery_plan.LATEST and settings.continuous:
             # Up to now and not to half a minute ago, if PostgreSQL can still be asked.
             jobs.run(wal.JOB, lambda: wal.store(settings), wait=True, quiet=True)
-        way = recovery_plan.find(origin, to, restore_plan.fresh_system())
-        if way.stamp in there.stamps():
-            with contextlib.suppress(DamagedError):
-                if backup_place.manifest(there, way.stamp).content.get("origin") == origin.name:
-                    return dataclasses.replace(wanted, backup=way.stamp, source=there)
-        recovery_plan.check_version(way)
-        backup_place.require_key(way.base, wanted.identity or settings.identity)
-        forget(settings)
-        os.makedirs(os.path.join(there.path, way.stamp), mode=0o700)
+        fresh = restore_plan.fresh_system()
+        with jobs.lock(wal.JOB, wait=True):
+            way = recovery_plan.find(origin, to, fresh)
+            if way.stamp in there.stamps():
+                with contextlib.suppress(DamagedError):
+                    if backup_place.manifest(there, way.stamp).content.get("origin") == origin.name:
+                        return dataclasses.replace(wanted, backup=way.stamp, source=there)
+            recovery_plan.check_version(way)
+            backup_place.require_key(way.base, wanted.identity or settings.identity)
+            forget(settings)
+            os.makedirs(os.path.join(there.path, way.stamp), mode=0o700)
+            recovery_cluster.hold_mark(way, _downloads(there.path))
         try:
             with backup_files.identity_file(wanted.identity or settings.identity) as key:
                 _recover(settings, way, there, key, progress)
@@ -134,8 +137,7 @@ def _recover(settings: Settings, way: Way, there: Recovered, key: str, progress:
 @contextlib.contextmanager
 def _cluster(settings: Settings, way: Way, folder: str, key: str, progress: Progress) -> Iterator[str]:
     """The cluster as it was then, in a container; everything that it is made of was compared with its checksum."""
-    downloads = os.path.join(folder, ".downloads")
-    os.makedirs(downloads, mode=0o700)
+    downloads = _downloads(folder)
     try:
         progress(
             f"recovering {releases.stamp(way.moment)} from the base of {way.base.stamp} and {len(way.pieces)} segments "
@@ -147,6 +149,20 @@ def _cluster(settings: Settings, way: Way, folder: str, key: str, progress: Prog
             yield container
     finally:
         shutil.rmtree(downloads, ignore_errors=True)
+
+
+def _downloads(folder: str) -> str:
+    path = os.path.join(folder, ".downloads")
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    return path
+
+
+def _newest(place: backup_place.Place, folder: str) -> Way:
+    """The way to the last mark, for a drill."""
+    with jobs.lock(wal.JOB, wait=True):
+        way = recovery_plan.find(place, recovery_plan.LATEST)
+        recovery_cluster.hold_mark(way, _downloads(folder))
+    return way
 
 
 def _fetch(settings: Settings, way: Way, folder: str) -> tuple[str, dict[str, str]]:
@@ -171,7 +187,8 @@ def compare(settings: Settings, place: backup_place.Place, folder: str) -> None:
     Raises:
         jobs.JobError: they are not.
     """
-    _fetch(settings, recovery_plan.find(place, recovery_plan.LATEST), folder)
+    way = _newest(place, folder)
+    _fetch(settings, way, _downloads(folder))
 
 
 def prove(settings: Settings, place: backup_place.Place, folder: str, key: str) -> str:
@@ -180,7 +197,7 @@ def prove(settings: Settings, place: backup_place.Place, folder: str, key: str) 
     Raises:
         jobs.JobError: it cannot be done.
     """
-    way = recovery_plan.find(place, recovery_plan.LATEST)
+    way = _newest(place, folder)
     with _cluster(settings, way, folder, key, lambda text: None) as container:
         name = str(way.base.database["name"])
         rows = sum(restore_database.count(name, container).values())

@@ -47,8 +47,24 @@ _SETTINGS = (
 )  # fmt: skip
 
 
+def hold_mark(way: Way, folder: str) -> None:
+    """Have the mark's file in a folder of our own: where it stands a newer one takes its place at any time.
+
+    Needs the lock of the job ``wal`` from the moment at which the way was found.
+    """
+    for piece in way.pieces:
+        target = os.path.join(folder, piece.name)
+        if piece.until and way.place.fetch(piece.path, piece.size, target) != target:
+            # One that is missing is told by the comparison.
+            with contextlib.suppress(FileNotFoundError):
+                os.link(way.place.fetch(piece.path, piece.size, target), target)
+
+
 def fetch(settings: Settings, way: Way, folder: str) -> dict[str, str]:
     """The pieces of the WAL on this machine, each compared with its checksum; paths by segment.
+
+    Args:
+        folder: for downloads; `hold_mark` has been at work there.
 
     Raises:
         DamagedError: one is missing or changed.
@@ -60,7 +76,9 @@ def fetch(settings: Settings, way: Way, folder: str) -> dict[str, str]:
         backup_files.require_room(folder, floor, f"the WAL from {way.place.name}", total)
     paths = {}
     for piece in way.pieces:
-        path = way.place.fetch(piece.path, piece.size, os.path.join(folder, piece.name))
+        path = os.path.join(folder, piece.name)
+        if not piece.until:
+            path = way.place.fetch(piece.path, piece.size, path)
         backup_files.check(path, piece.size, piece.sha256)
         paths[piece.segment] = path
     return paths

@@ -134,6 +134,11 @@ def test_range_for_people(history: Cluster) -> None:
 
 def test_damaged_wal_is_told_before_anything_starts(history: Cluster, tmp_path: Path) -> None:
     way = find(history, "latest")
+    recovery_cluster.hold_mark(way, str(tmp_path))
+    # A newer mark takes its place meanwhile.
+    history.now += 30
+    history.write()
+    history.store()
     paths = recovery_cluster.fetch(history.settings, way, str(tmp_path))
     assert sorted(paths) == segments(way)
     path = Path(paths[segment(6)])
