@@ -159,6 +159,7 @@ def _look_for_gaps(
     if reason and found and details["gap"].get("base") != found.stamp:
         # The mark before this one: up to there it was whole.
         details["gap"] = {"base": found.stamp, "from": before.get("until", ""), "noticed": time.time(), "to": ""}
+        details["asked"] = 0.0
     if details["gap"] and not details["gap"]["to"] and not reason and found:
         details["gap"]["to"] = found.stamp
     if reason and time.time() - float(details.get("asked", 0)) > ASK_AGAIN:
