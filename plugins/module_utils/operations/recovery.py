@@ -157,9 +157,12 @@ def _downloads(folder: str) -> str:
     return path
 
 
-def _newest(place: backup_place.Place, folder: str) -> Way:
+def _newest(settings: Settings, place: backup_place.Place, folder: str) -> Way:
     """The way to the last mark, for a drill."""
     with jobs.lock(wal.JOB, wait=True):
+        if not isinstance(place, backup_place.Directory):
+            # What was listed when the drill began may be gone.
+            place = backup_take.bucket(settings)
         way = recovery_plan.find(place, recovery_plan.LATEST)
         recovery_cluster.hold_mark(way, _downloads(folder))
     return way
@@ -187,7 +190,7 @@ def compare(settings: Settings, place: backup_place.Place, folder: str) -> None:
     Raises:
         jobs.JobError: they are not.
     """
-    way = _newest(place, folder)
+    way = _newest(settings, place, folder)
     _fetch(settings, way, _downloads(folder))
 
 
@@ -197,7 +200,7 @@ def prove(settings: Settings, place: backup_place.Place, folder: str, key: str) 
     Raises:
         jobs.JobError: it cannot be done.
     """
-    way = _newest(place, folder)
+    way = _newest(settings, place, folder)
     with _cluster(settings, way, folder, key, lambda text: None) as container:
         name = str(way.base.database["name"])
         rows = sum(restore_database.count(name, container).values())

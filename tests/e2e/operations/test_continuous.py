@@ -6,6 +6,7 @@ the machine's own backups.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -18,6 +19,7 @@ from tests.e2e import rows
 from tests.e2e.harness import ROOT, Machine, long_form, wait
 from tests.e2e.operations.backup_bucket import BUCKET, Vault, vault
 from tests.e2e.operations.test_backup import FOLDER, STACK, Site, key_of
+from tests.webserver import LOST
 
 PREFIX = "continuous"
 SLOT = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'dagster_gce'"
@@ -65,9 +67,14 @@ class Continuous(Site):
 
     def succeeds(self) -> str:
         """A run that has succeeded."""
-        run = self.machine.launch("quick")
-        self.machine.wait_for_run(run, "SUCCESS")
-        return run
+        for _ in range(10):
+            # After a restart of the database each of the webserver's connections fails once.
+            with contextlib.suppress(*LOST):
+                run = self.machine.launch("quick")
+                self.machine.wait_for_run(run, "SUCCESS")
+                return run
+            time.sleep(1)
+        raise AssertionError("no run can be launched")
 
     def remove(self, *runs: str) -> None:
         """What the UI's button does."""
