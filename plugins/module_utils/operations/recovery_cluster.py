@@ -174,8 +174,9 @@ def _wait(way: Way, user: str) -> None:
                     f"lead there: segment {way.missing} is missing. Expected a moment before that, or after the next "
                     "base. Nothing has been touched"
                 )
+            fatal = "\n".join(line for line in said.splitlines() if "FATAL" in line or "PANIC" in line)
             raise DamagedError(
                 f"the WAL behind the base of backup {way.base.stamp} cannot be recovered from: "
-                f"{docker_cli.last_lines(said, 4) or 'PostgreSQL hangs'}"
+                f"{docker_cli.last_lines(fatal or said, 4) or 'PostgreSQL hangs'}"
             )
         time.sleep(0.5)

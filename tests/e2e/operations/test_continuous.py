@@ -196,14 +196,12 @@ def test_damage_is_told_and_nothing_is_touched(site: Continuous, damage: str) ->
     time.sleep(8)
     base = f"{FOLDER}/{site.details()['base']}"
     start = json.loads(site.machine.ssh(f"cat {base}/manifest.json"))["base"]["start"]
-    command = {
-        "a byte of a segment": f"printf X | dd of=$(ls {FOLDER}/wal/*-{start}-*) bs=1 seek=3000 conv=notrunc",
-        "a segment is gone": f"rm {FOLDER}/wal/*-{start}-*",
-        "a byte of the base": f"printf X | dd of={base}/base.tar.gz.age bs=1 seek=90000 conv=notrunc",
-    }[damage]
+    path = f"{base}/base.tar.gz.age"
+    if damage != "a byte of the base":
+        path = site.machine.ssh(f"ls {FOLDER}/wal/*-{start}-*").strip()
+    command = f"rm {path}" if damage == "a segment is gone" else f"printf X | dd of={path} bs=1 seek=3000 conv=notrunc"
     databases = site.databases()
-    stop = "systemctl stop dagster-gce-wal.timer"
-    site.machine.ssh(f"{stop}; rm -rf /root/kept; cp -a {FOLDER} /root/kept; {command}")
+    site.machine.ssh(f"systemctl stop dagster-gce-wal.timer; cp -a {path} /root/kept; {command}")
     try:
         for what in ("drill --place directory", "restore --to latest --place directory --confirm"):
             status, output = site.command(what)
@@ -212,7 +210,7 @@ def test_damage_is_told_and_nothing_is_touched(site: Continuous, damage: str) ->
             assert expected in output
         assert site.databases() == databases
     finally:
-        site.machine.ssh(f"cp -a /root/kept/. {FOLDER}/; rm -rf /root/kept; systemctl start dagster-gce-wal.timer")
+        site.machine.ssh(f"mv /root/kept {path}; systemctl start dagster-gce-wal.timer")
 
 
 @long_form
@@ -254,6 +252,31 @@ def test_what_postgres_has_thrown_away_is_a_gap_until_the_next_base(site: Contin
     site.wait_until(site.now())
     status, output = site.command("restore --to latest --plan")
     assert status == 0, output
+
+
+@long_form
+@pytest.mark.parametrize("step", ["recovering", "restoring", "bringing compute logs back"])
+def test_a_killed_restore_goes_on(site: Continuous, step: str) -> None:
+    """Before the swap ``latest`` is a later moment then; after it, the one that is in the database already."""
+    machine = site.machine
+    last = site.succeeds()
+    site.wait_until(site.now())
+    machine.ssh(
+        f"(umask 077; echo '{site.identity}' > /run/key)\n"
+        "dagster-gce restore --to latest --confirm --identity /run/key > /tmp/restore.log 2>&1 & child=$!\n"
+        f"while kill -0 $child && ! grep -q '^{step}' /tmp/restore.log; do sleep 0.02; done\n"
+        "kill -9 $child; rm /run/key",
+        timeout=300,
+    )
+    assert "restored from" not in machine.ssh("cat /tmp/restore.log")
+    status, output = site.command("restore --to latest --confirm")
+    assert status == 0, output
+    assert ("was broken off after the swap" in output) == (step == "bringing compute logs back")
+    assert site.status_of(last) == [["SUCCESS"]]
+    assert [name for name in site.databases() if name.startswith("dagster_restore_")] == []
+    left = f"ls -d {FOLDER}/.recovered /opt/dagster/state/restore-journal.json; docker ps -aq --filter name=-recovery"
+    assert machine.ssh(left, check=False) == ""
+    site.succeeds()
 
 
 @long_form
