@@ -156,6 +156,9 @@ def _look_for_gaps(
     found = backup_base.newest(directory, server.system)
     reason = backup_base.broken(directory, found, server, segment)
     details["base"] = found.stamp if found else ""
+    if found is None and before.get("base"):
+        # Somebody has removed the backups.
+        details["asked"] = 0.0
     if reason and found and details["gap"].get("base") != found.stamp:
         # The mark before this one: up to there it was whole.
         details["gap"] = {"base": found.stamp, "from": before.get("until", ""), "noticed": time.time(), "to": ""}

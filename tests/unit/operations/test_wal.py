@@ -180,6 +180,19 @@ def test_without_a_base_one_is_asked_for_and_not_again_at_once(cluster: Cluster)
     assert len(cluster.started) == 2
 
 
+def test_a_base_that_was_removed_is_asked_for_at_once(cluster: Cluster) -> None:
+    cluster.write()
+    cluster.store()
+    stamp = base(cluster, 3)
+    cluster.store()
+    backup_place.remove_backup(Directory(cluster.settings.directory), stamp)
+    cluster.now += 30
+    assert cluster.store().details["base"] == ""
+    assert len(cluster.started) == 2
+    cluster.store()
+    assert len(cluster.started) == 2
+
+
 def test_a_gap_is_told_and_ended_by_a_new_base(cluster: Cluster) -> None:
     cluster.write()
     cluster.store()
