@@ -46,6 +46,9 @@ def main() -> int:
     )
     speeds = [seconds(count) for _ in range(5)]
     row("computer_count_seconds", statistics.median(speeds), "s", spread(speeds))
+    # A loop says nothing about what Dagster and Ansible do most while they start.
+    imports = [seconds(lambda: subprocess.run([sys.executable, "-c", "import dagster"], check=True)) for _ in range(5)]
+    row("computer_import_seconds", statistics.median(imports), "s", spread(imports))
     if only.search("provision"):
         provision.measure(max(3, ROUNDS))
     names = [name for name in ("first_setup", "nochange", "memory", "redeploy", "growth") if only.search(name)]
