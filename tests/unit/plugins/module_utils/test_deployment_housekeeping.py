@@ -13,6 +13,7 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
     code_server,
     deployment,
     deployment_housekeeping,
+    docker_api,
     docker_cli,
     graphql,
     releases,
@@ -49,6 +50,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     monkeypatch.setattr(code_server, "workers", lambda each: found.workers.get(each, 0))
     monkeypatch.setattr(code_server, "remove", found.removed.append)
     monkeypatch.setattr(docker_cli, "run", lambda *_, **__: docker_cli.Result(0, "", ""))
+    monkeypatch.setattr(docker_api, "ask", lambda *_, **__: [])
     return found
 
 
