@@ -145,7 +145,7 @@ def image(reference: str) -> Image:
 
 def containers() -> list[Container]:
     """Every container of a release, running or not, oldest release first."""
-    listed = docker_api.containers(running=False, label=[f"{LABEL}=release"])
+    listed = docker_api.containers(label=[f"{LABEL}=release"])
     # One may vanish in between.
     found = [container(each["Id"]) for each in listed]
     return sorted((each for each in found if each and each.release), key=lambda each: each.release)

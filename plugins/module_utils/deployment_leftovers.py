@@ -19,7 +19,6 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils import (
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.deployment_task import Task
 
 _SERVICE = "com.docker.swarm.service.id"
-_RUN = "dagster/run_id"
 # How long an image of the user code may lie about before it is plain that nobody releases it.
 STRAY_SECONDS = 24 * 3600
 _Ended = TypeVar("_Ended")
@@ -118,7 +117,7 @@ def _remove_services(task: Task) -> int:
 
 def _remove_containers(task: Task) -> int:
     found = []
-    for listed in docker_api.containers(running=False, label=[_RUN], status=["exited", "dead"]):
+    for listed in docker_api.containers(label=[swarm.LABEL_RUN], status=["exited", "dead"]):
         # That of a service is removed with it by Swarm itself.
         container = None if _SERVICE in (listed.get("Labels") or {}) else docker_api.container(listed["Id"])
         if container:

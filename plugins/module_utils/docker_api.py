@@ -39,9 +39,9 @@ def ask(
         raise docker_cli.DockerUnreachableError(str(error)) from error
 
 
-def containers(*, running: bool = True, **filters: list[str]) -> list[dict[str, Any]]:
-    """The containers that ``docker ps`` lists (``docker ps -a`` unless ``running``), by its filters."""
-    found: list[dict[str, Any]] = ask("GET", "/containers/json", query={"all": not running, "filters": filters})
+def containers(**filters: list[str]) -> list[dict[str, Any]]:
+    """The containers that ``docker ps -a`` lists, by its filters."""
+    found: list[dict[str, Any]] = ask("GET", "/containers/json", query={"all": True, "filters": filters})
     return found
 
 

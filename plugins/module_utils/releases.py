@@ -38,6 +38,9 @@ CANDIDATE = "candidate"
 LIVE = "live"
 ROLLED_BACK = "rolled_back"
 
+# How people and log files write a moment: UTC, ISO 8601.
+STAMP = "%Y-%m-%dT%H:%M:%SZ"
+
 
 def now() -> float:
     """Seconds since the epoch, to the millisecond."""
@@ -45,8 +48,8 @@ def now() -> float:
 
 
 def stamp(moment: float | None = None) -> str:
-    """A moment as people and log files write it (UTC, ISO 8601)."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() if moment is None else moment))
+    """A moment as ``STAMP`` has it; now, if none is given."""
+    return time.strftime(STAMP, time.gmtime(time.time() if moment is None else moment))
 
 
 def release_name(identity: str, moment: float | None = None) -> str:

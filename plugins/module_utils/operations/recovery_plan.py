@@ -22,7 +22,6 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.bac
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.wal_files import Piece
 
 LATEST = "latest"
-MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def moment_of(text: str) -> float | None:
     if text == LATEST:
         return None
     try:
-        return float(calendar.timegm(time.strptime(text, MOMENT)))
+        return float(calendar.timegm(time.strptime(text, releases.STAMP)))
     except ValueError:
         raise jobs.JobError(
             f"dagster_restore_to: found {text!r}; expected latest, or a moment in UTC such as 2026-11-30T12:00:00Z"

@@ -16,7 +16,7 @@ import pytest
 
 from tests.e2e import rows
 from tests.e2e.harness import ROOT, Machine, Played, long_form
-from tests.e2e.operations.backup_bucket import ACCOUNT, BUCKET, Vault, vault
+from tests.e2e.operations.backup_bucket import ACCOUNT, BUCKET, Vault
 from tests.webserver import LOST
 
 FOLDER = "/opt/dagster/backups"
@@ -130,12 +130,6 @@ class Launching:
                 self.launched.append(self.machine.launch("quick"))
             except LOST as error:
                 self.launched.append(f"failed: {error!r}")
-
-
-@pytest.fixture(scope="module")
-def there() -> Iterator[Vault]:
-    with vault() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

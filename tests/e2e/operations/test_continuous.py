@@ -17,7 +17,7 @@ import pytest
 
 from tests.e2e import rows
 from tests.e2e.harness import ROOT, Machine, long_form, wait
-from tests.e2e.operations.backup_bucket import BUCKET, Vault, vault
+from tests.e2e.operations.backup_bucket import BUCKET, Vault
 from tests.e2e.operations.test_backup import FOLDER, STACK, Site, key_of
 from tests.webserver import LOST
 
@@ -86,12 +86,6 @@ class Continuous(Site):
     def status_of(self, run: str) -> list[list[str]]:
         """Its status in the database; none where it is not there."""
         return self.rows(f"SELECT status FROM runs WHERE run_id = '{run}'")
-
-
-@pytest.fixture(scope="module")
-def there() -> Iterator[Vault]:
-    with vault() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
