@@ -43,6 +43,8 @@ def run():
     os.utime(folder)
     sys.path[:] = [folder, *filter(None, sys.path)]
     sys.argv = [module]
+    # Compiled is what they are kept for, whatever the environment says.
+    sys.dont_write_bytecode = False
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
 START = f"""\

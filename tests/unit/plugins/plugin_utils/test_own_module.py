@@ -206,7 +206,8 @@ class Computer:
 
 @pytest.fixture
 def computer(tmp_path: Path, ansible_environment: dict[str, str]) -> Computer:
-    return Computer(tmp_path, ansible_environment)
+    # They are compiled also where everything else is not.
+    return Computer(tmp_path, ansible_environment | {"PYTHONDONTWRITEBYTECODE": "1"})
 
 
 def test_a_machine_is_sent_the_modules_once(computer: Computer) -> None:
