@@ -156,11 +156,18 @@ class Machine(Webserver):
         return f"http://127.0.0.1:{self.tunnel()}"
 
     def wait_for_run(self, run: str, *statuses: str, seconds: float = 90) -> str:
-        """Wait until a run has one of ``statuses``."""
-        wait(
-            lambda: self.run_status(run) in statuses, seconds, f"run {run} in {statuses}", lambda: self.run_status(run)
-        )
-        return self.run_status(run)
+        """Wait until a run has one of ``statuses``; one that has ended gets no other."""
+        found = ""
+
+        def reached() -> bool:
+            nonlocal found
+            found = self.run_status(run)
+            ended = found in ("SUCCESS", "FAILURE", "CANCELED")
+            assert found in statuses or not ended, f"run {run}: expected {statuses}, found {found}:\n{self.said(run)}"
+            return found in statuses
+
+        wait(reached, seconds, f"run {run} in {statuses}", lambda: found)
+        return found
 
     def events(self, run: str) -> list[dict[str, Any]]:
         """The run's events, with the error of those that have one."""
