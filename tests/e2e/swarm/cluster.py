@@ -88,8 +88,13 @@ class Cluster(Machine):
         return found
 
     def container(self, name: str) -> Container:
-        """A machine as the lab's engine has it: to kill it, to cut it off."""
+        """A machine as the lab's engine has it: to kill it, to look after it without its network."""
         return docker.from_env().containers.get(lab_machine.container_name(name))
+
+    def nft(self, name: str, commands: str) -> None:
+        """Rules of a machine's packet filter, given from outside."""
+        status, said = self.container(name).exec_run(["nft", commands])
+        assert status == 0, said
 
     def docker(self, command: str) -> str:
         """A docker command on the main machine."""

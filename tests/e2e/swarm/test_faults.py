@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-import docker
-
 from lab import machine as lab_machine
 from tests.e2e.harness import long_form, wait
 from tests.e2e.load import Load
@@ -15,6 +13,12 @@ from tests.e2e.swarm.test_workers import BEGINS
 pytestmark = long_form
 # Until a run whose machine is gone has to be known as failed.
 TRUE_WITHIN = 90
+# Before all other rules, and after them.
+CUT = """add table inet cut
+add chain inet cut in { type filter hook prerouting priority -400; }
+add rule inet cut in iifname eth0 drop
+add chain inet cut out { type filter hook postrouting priority 400; }
+add rule inet cut out oifname eth0 drop"""
 
 
 def elsewhere_than_main(cluster: Cluster, seconds: float) -> tuple[str, str]:
@@ -29,10 +33,7 @@ def test_a_worker_is_cut_off_for_two_minutes_and_comes_back(cluster: Cluster) ->
     short, worker = elsewhere_than_main(cluster, 100)
     (endless,) = cluster.sleepers(1, 3600, {"dagster_gce/node": worker, "dagster/max_retries": "0"})
     cluster.wait_for_run(endless, "STARTED", seconds=BEGINS)
-    container = cluster.container(worker)
-    address = container.attrs["NetworkSettings"]["Networks"][lab_machine.NETWORK]["IPAddress"]
-    network = lab_machine.network(docker.from_env())
-    network.disconnect(container)
+    cluster.nft(worker, CUT)
     try:
         cut = time.monotonic()
         for run in (short, endless):
@@ -41,7 +42,7 @@ def test_a_worker_is_cut_off_for_two_minutes_and_comes_back(cluster: Cluster) ->
         again = cluster.retry_of(short)
         time.sleep(max(0.0, 120 - (time.monotonic() - cut)))
     finally:
-        network.connect(container, ipv4_address=address)
+        cluster.nft(worker, "delete table inet cut")
     cluster.wait_for_state(worker, "Ready", seconds=120)
     inside = "docker ps -q --filter label=dagster/run_id"
     wait(lambda: not cluster.on(worker).ssh(inside).split(), 120, "the end of the containers of before")
