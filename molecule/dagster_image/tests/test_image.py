@@ -58,7 +58,7 @@ def test_a_second_run_is_one_remote_task_and_no_transfer(role: Role) -> None:
     assert "changed=0" in done.stdout
     assert "context.tar.gz" not in done.stdout + done.stderr
     # Verbose lines are on the other stream.
-    assert (done.stdout + done.stderr).count("Using module file") == 1
+    assert (done.stdout + done.stderr).count("SSH: EXEC ssh") == 1
 
 
 def test_a_change_is_a_new_image_beside_the_old_one(host: Host, role: Role, source: Path) -> None:
