@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from tests.bench.measure import row
+from tests.e2e.harness import wait
 from tests.e2e.swarm.cluster import Cluster
 
 WAIT = float(os.environ.get("SCALE_WAIT", "90"))
@@ -25,6 +26,10 @@ QUEUED = int(os.environ.get("SCALE_QUEUED", "1000"))
 PLACES = 2
 # Runs in flight at the most: all of the largest measurement of throughput.
 AT_ONCE = 4 * PLACES * BATCHES
+# Runs whose ends are counted, of those that wait.
+COUNTED = 120
+_ENDS = """query ($runs: [String!]) { runsOrError(filter: {runIds: $runs, statuses: [SUCCESS]}) { ... on Runs {
+  results { endTime } } } }"""
 _TIMES = """query ($id: ID!) { runOrError(runId: $id) { ... on Run { stats { ... on RunStatsSnapshot {
   enqueuedTime launchTime startTime endTime } } } } }"""
 
@@ -101,23 +106,48 @@ def _latency(cluster: Cluster, count: int = 20, every: float = 4) -> None:
     row("workers_queue_latency_p95_seconds", took[int(0.95 * (len(took) - 1))], "s", note)
 
 
-def _drain(cluster: Cluster) -> None:
-    """Many short runs that wait; the time per run must not grow with their number."""
-    # To launch them is work of the same processors: no worker takes one before all wait.
+def _wait_in_the_queue(cluster: Cluster, count: int) -> list[str]:
+    """So many short runs; to launch them is work of the same processors, so no worker takes one before all wait."""
     _use(cluster, 0)
-    runs = [cluster.launch("quick", tags={"dagster_gce/memory": "256m"}) for _ in range(QUEUED)]
-    start = time.time()
+    runs = [cluster.launch("quick", tags={"dagster_gce/memory": "256m"}) for _ in range(count)]
     _use(cluster, len(cluster.workers))
+    return runs
+
+
+def _drain(cluster: Cluster) -> None:
+    """Many short runs that wait."""
+    runs = _wait_in_the_queue(cluster, QUEUED)
+    start = time.time()
     found = cluster.all_reach(runs, "SUCCESS", "FAILURE", seconds=60 + 10 * QUEUED)
     failed = sum(1 for each in found.values() if each != "SUCCESS")
-    ends = sorted(_times(cluster, run)["endTime"] for run in runs)
-    half = len(ends) // 2
+    took = max(_times(cluster, run)["endTime"] for run in runs) - start
     note = f"{QUEUED} short runs that wait, 4 workers, {AT_ONCE} in flight; {failed} failed"
-    row(f"workers_drain_{QUEUED}_seconds", ends[-1] - start, "s", note)
-    row(
-        f"workers_drain_{QUEUED}_growth", (ends[half - 1] - start) / max(0.001, ends[-1] - ends[half]), "",
-        "time for the first half of them to that for the second half",
-    )  # fmt: skip
+    row(f"workers_drain_{QUEUED}_seconds", took, "s", note)
+
+
+def _growth(cluster: Cluster) -> None:
+    """What a run takes must not grow with the number that waits: few and many, minutes apart."""
+    few = _pace(cluster, AT_ONCE + COUNTED)
+    many = _pace(cluster, QUEUED)
+    note = f"seconds a run with {QUEUED} in the queue, {many:.2f}, to those with {AT_ONCE + COUNTED}, {few:.2f}; "
+    row(f"workers_drain_{QUEUED}_growth", many / few, "", note + f"n={COUNTED} each")
+
+
+def _pace(cluster: Cluster, waiting: int) -> float:
+    """Seconds a run: from the end of the first that are in flight to that of COUNTED more."""
+    runs = _wait_in_the_queue(cluster, waiting)
+    enough = AT_ONCE + COUNTED
+    wait(lambda: len(_ends(cluster, runs)) >= enough, 120 + 10 * enough, f"the end of {enough} of {waiting} runs")
+    ends = _ends(cluster, runs)
+    return (ends[enough - 1] - ends[AT_ONCE - 1]) / COUNTED
+
+
+def _ends(cluster: Cluster, runs: list[str]) -> list[float]:
+    """When those of the runs ended that have succeeded, in order."""
+    found = cluster.graphql(_ENDS, runs=runs)["runsOrError"]["results"]
+    # To ask is work that they wait for.
+    time.sleep(5)
+    return sorted(each["endTime"] for each in found)
 
 
 PARTS: dict[str, Callable[[Cluster], None]] = {
@@ -125,4 +155,6 @@ PARTS: dict[str, Callable[[Cluster], None]] = {
     "scale_latency": _latency,
     "scale_burning": _burning,
     "scale_drain": _drain,
+    # Leaves runs in the queue.
+    "scale_growth": _growth,
 }
