@@ -32,8 +32,10 @@ def run(
     """
     try:
         done = subprocess.run(args, input=input, capture_output=True, env=env, timeout=timeout, cwd=cwd, check=False)
-    except FileNotFoundError:
-        raise LabError(f"{args[0]} is not installed") from None
+    except FileNotFoundError as missing:
+        if cwd and not cwd.is_dir():
+            raise LabError(f"{cwd} is not there, where {args[0]} was to run") from None
+        raise LabError(f"{missing.filename} is not installed") from None
     except subprocess.TimeoutExpired:
         raise LabError(f"{' '.join(args)} did not end within {timeout:.0f} s") from None
     if done.returncode:

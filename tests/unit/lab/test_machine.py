@@ -46,6 +46,8 @@ def test_a_failing_command_says_what_it_printed() -> None:
         run("sh", "-c", "echo the reason >&2; exit 3")
     with pytest.raises(LabError, match="is not installed"):
         run("no-such-command-here")
+    with pytest.raises(LabError, match="/no/such/folder is not there, where true was to run"):
+        run("true", cwd=Path("/no/such/folder"))
     assert not succeeds("no-such-command-here")
 
 
