@@ -22,6 +22,9 @@ _TICKS = """mutation ($schedule: ScheduleSelector!, $sensor: SensorSelector!) {
   schedule: VERBSchedule(scheduleSelector: $schedule) { ... on ScheduleStateResult { scheduleState { status } } }
   sensor: VERBSensor(sensorSelector: $sensor) { ... on Sensor { sensorState { status } } } }"""
 
+_STATUSES = """query ($runs: [String!]) { runsOrError(filter: {runIds: $runs}) { ... on Runs {
+  results { runId status } } } }"""
+
 
 @dataclass(frozen=True)
 class Location:
@@ -111,3 +114,8 @@ class Webserver(ABC):
         """QUEUED, STARTED, SUCCESS, …"""
         query = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
         return str(self.graphql(query, id=run)["runOrError"]["status"])
+
+    def run_statuses(self, runs: Sequence[str]) -> dict[str, str]:
+        """The status of each, in one question: to ask for many is work that they wait for."""
+        found = self.graphql(_STATUSES, runs=list(runs))["runsOrError"]["results"]
+        return {each["runId"]: each["status"] for each in found}

@@ -71,18 +71,13 @@ class Load:
 
     def lost_runs(self, patience: float = 240) -> dict[str, str]:
         """Runs that did not end in SUCCESS, with their state, after waiting for them."""
-        runs = self.long + self.launched
-        states: dict[str, str] = {}
-
-        def all_ended() -> bool:
-            for run in runs:
-                if states.get(run) not in _FINISHED:
-                    states[run] = self.machine.run_status(run)
-            return all(state in _FINISHED for state in states.values())
-
+        left = self.long + self.launched
+        states = dict.fromkeys(left, "nowhere")
         deadline = time.monotonic() + patience * PATIENCE
-        while not all_ended() and time.monotonic() < deadline:
-            time.sleep(2)
+        while left and time.monotonic() < deadline:
+            states |= self.machine.run_statuses(left)
+            left = [run for run in left if states[run] not in _FINISHED]
+            time.sleep(2 if left else 0)
         return {run: state for run, state in states.items() if state != "SUCCESS"}
 
     def story(self, run: str) -> str:

@@ -20,8 +20,6 @@ from tests.webserver import PATIENCE
 
 SERVICES = ("dagster-postgres", "dagster-webserver", "dagster-daemon", "dagster-engine-proxy")
 PATIENT = {"timeout": "60s", "start_period": "300s"}
-_STATUSES = """query ($runs: [String!]) { runsOrError(filter: {runIds: $runs}) { ... on Runs {
-  results { runId status } } } }"""
 
 
 def image(name: str, version: str = "1") -> str:
@@ -133,10 +131,8 @@ class Cluster(Machine):
         left = list(runs)
         found: dict[str, str] = {}
         while left:
-            results = self.graphql(_STATUSES, runs=left)["runsOrError"]["results"]
-            found |= {each["runId"]: each["status"] for each in results}
+            found |= self.run_statuses(left)
             left = [run for run in left if found[run] not in statuses]
             assert time.monotonic() < deadline or not left, f"expected {statuses} within {seconds:.0f} s: {found}"
-            # To ask for many is work that they wait for.
             time.sleep(0.5 + len(left) / 50)
         return found
