@@ -29,7 +29,8 @@ VARIABLES: dict[str, Any] = {
 }
 
 
-def _user_code() -> None:
+def user_code() -> None:
+    """Jobs that do harm, beside the load fixture."""
     fixtures, folder = ROOT / "tests" / "fixtures", ROOT / USER_CODE
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(fixtures / "dagster_core_faults" / "__init__.py", folder / "__init__.py")
@@ -40,7 +41,7 @@ def _user_code() -> None:
 def installed() -> Iterator[Machine]:
     """``E2E_MACHINE=NAME`` takes a machine that is there, and leaves it there."""
     with new_or_given("e2e-faults", power.give_disk) as found:
-        _user_code()
+        user_code()
         found.play("site.yml", **VARIABLES).ok()
         found.switch_ticks(True)
         yield found

@@ -20,8 +20,11 @@ docker ps --all --filter name=^docker_dagster_core_$(basename $(readlink /opt/da
   --format '{{.Names}} {{.Status}}'"""
 
 
-def problems(machine: Machine, heartbeats_since: float = 0) -> list[str]:
-    """What is wrong now; with ``heartbeats_since`` also daemons that have given no sign since that time.time()."""
+def problems(machine: Machine, heartbeats_since: float = 0, clock: float = 0) -> list[str]:
+    """What is wrong now; with ``heartbeats_since`` also daemons that have given no sign since that time.time().
+
+    ``clock``: by how many seconds the machine's is ahead. Of a sign from its future nobody knows when it was given.
+    """
     found = []
     try:
         location = machine.locations(timeout=5).get("dagster_core")
@@ -33,12 +36,16 @@ def problems(machine: Machine, heartbeats_since: float = 0) -> list[str]:
     found += [
         f"daemon {each['daemonType']}: last heartbeat {each['lastHeartbeatTime']}"
         for each in daemons
-        if each["required"] and not (each["healthy"] and (each["lastHeartbeatTime"] or 0) >= heartbeats_since)
+        if each["required"] and not (each["healthy"] and heartbeats_since <= _given(each, clock) <= time.time() + 60)
     ]
     if found:
         return found
     shown = _ssh(machine, _CONTAINERS)
     return [line for line in shown or ["no answer over SSH"] if not _is_well(line)]
+
+
+def _given(daemon: dict[str, Any], clock: float) -> float:
+    return float(daemon["lastHeartbeatTime"] or clock) - clock
 
 
 def _is_well(container: str) -> bool:
@@ -54,11 +61,14 @@ def _ssh(machine: Machine, command: str) -> list[str]:
         return []
 
 
-def seconds_until_healthy(machine: Machine, fault: float, limit: float = 90, heartbeats: bool = False) -> float:
+def seconds_until_healthy(
+    machine: Machine, fault: float, limit: float = 90, heartbeats: bool = False, clock: float = 0
+) -> float:
     """Wait until all is healthy and a run launched after the fault has succeeded; fails after ``limit`` seconds.
 
     :param fault: when it was, as time.time() says.
     :param heartbeats: every daemon has to have given a sign since then.
+    :param clock: by how many seconds the machine's is ahead.
     :returns: seconds since the fault.
     """
     limit *= PATIENCE
@@ -74,7 +84,7 @@ def seconds_until_healthy(machine: Machine, fault: float, limit: float = 90, hea
             continue
         if status in ("FAILURE", "CANCELED"):
             run = ""
-        found = problems(machine, fault if heartbeats else 0)
+        found = problems(machine, fault if heartbeats else 0, clock)
     return time.time() - fault
 
 
