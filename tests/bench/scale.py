@@ -134,7 +134,7 @@ def _growth(cluster: Cluster) -> None:
         for waiting, paces in turns[:: -1 if number % 2 else 1]:
             paces.append(_pace(cluster, waiting))
             print(f"{waiting} waiting: {paces[-1]:.2f} s a run", flush=True)
-    note = f"a run with {QUEUED} in the queue, {_spread(many)}, to one with {enough}, {_spread(few)}; n={COUNTED} a turn"
+    note = f"a run with {QUEUED} queued, {_spread(many)}, to one with {enough}, {_spread(few)}; n={COUNTED} a turn"
     row(f"workers_drain_{QUEUED}_growth", statistics.median(many) / statistics.median(few), "", note)
 
 
