@@ -38,8 +38,9 @@ _INSTALL = """set -e
 apt-get update -qq && apt-get install -y -qq --no-install-recommends libfaketime >/dev/null
 mkdir -p /root/clock && cd /root/clock && cp $(dpkg -L libfaketime | grep '/libfaketime[.]so[.]1$') .
 """
-_BUILD = """docker build -q -t {image} -f - . <<E
-FROM $(docker inspect -f '{{{{.Image}}}}' {container})
+_BUILD = """docker tag $(docker inspect -f '{{{{.Image}}}}' {container}) {image}-before
+docker build -q -t {image} -f - . <<E
+FROM {image}-before
 COPY --chmod=0644 libfaketime.so.1 {library}
 ENV {settings}
 E
@@ -73,10 +74,10 @@ class Clock:
             for image, container, file in IMAGES.values()
         ]
         self.machine.ssh(_INSTALL + "".join(builds), timeout=600)
-        self.set(0)
         images = {variable: image for variable, (image, _, _) in IMAGES.items()}
         self.machine.play("site.yml", **VARIABLES, **images, dagster_image_pull_policy="missing").ok()
         self.machine.ssh(f"systemctl set-environment {_settings(OWN_LIBRARY, OWN)}")
+        self.set(0)
 
     def set(self, ahead: int) -> None:
         """So many seconds ahead of this computer's, for all at the same moment."""
