@@ -137,7 +137,8 @@ def _webserver(task: deployment.Deployment, state: dict[str, Any], problems: Fin
                     "run_id": each.run_id,
                     "job": each.job,
                     "status": each.status,
-                    "seconds": round(time.time() - each.created) if each.created else None,
+                    # A clock that was set back has runs in its future.
+                    "seconds": max(0, round(time.time() - each.created)) if each.created else None,
                     "release": releases.release_of(each.host) or "",
                 }
                 for each in in_flight

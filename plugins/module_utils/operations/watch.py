@@ -20,6 +20,7 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations imp
     watch_pause,
     watch_retries,
     watch_runs,
+    watch_sensors,
     watch_services,
     watch_settings,
 )
@@ -97,6 +98,8 @@ def _repair(look: watch_look.Look, hands: watch_act.Hands, stepped: float) -> No
         )
         hands.problems += problems
         _under_lock(release_lock, repairs, hands)
+    if watch_sensors.are_asleep(look, memory, settings):
+        hands.wake_sensors()
     hands.retry(watch_retries.forgotten(look, memory, settings))
     # Last: one that does not listen takes half a minute to stop.
     hands.end_strays(watch_runs.strays(look, memory, settings))

@@ -26,6 +26,7 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations imp
     watch_look,
     watch_retries,
     watch_runs,
+    watch_sensors,
     watch_services,
 )
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.watch_actions import Action
@@ -148,6 +149,18 @@ class Hands:
         for each in runs:
             if told.get(each):
                 self.note(watch_retries.ACTION, each, f"{why}; it is {told[each]}")
+
+    def wake_sensors(self) -> None:
+        """Let sensors tick again whose last tick is in the future."""
+        why = "the clock was set back, and they would wait until it is there again"
+        daemon = config.stack().daemon_container
+        try:
+            woken = watch_sensors.wake(daemon)
+        except docker_cli.DockerError as failed:
+            self.note(watch_sensors.ACTION, daemon, why, str(failed).strip()[:500])
+            return
+        if woken:
+            self.note(watch_sensors.ACTION, ", ".join(woken)[:500], why)
 
     def end_strays(self, strays: Sequence[watch_runs.Stray]) -> None:
         """Stop containers whose run has ended."""

@@ -37,8 +37,8 @@ def problem(memory: Memory) -> jobs.Problem | None:
         )
     else:
         meaning = (
-            "schedules do not tick again before the time that was already reached; Dagster's daemons wait for it too,"
-            " which is why the watch restarts them"
+            "schedules do not tick again before the time that was already reached; sensors and Dagster's daemons would"
+            " wait for it too, which is why the watch wakes and restarts them"
         )
     return jobs.Problem(
         "clock_step",

@@ -111,6 +111,8 @@ class Look:
     known: dict[str, str] = field(default_factory=dict)
     # Runs that have failed a minute ago or more and were promised a retry that is not there.
     unretried: list[str] = field(default_factory=list)
+    # Whether a sensor's state was last written in the future.
+    sensors_ahead: bool = False
     heartbeats: dict[str, float] | None = None
     database_error: str = ""
     locations: dict[str, graphql.Location] | None = None
@@ -133,7 +135,8 @@ def take(settings: Settings) -> Look:
     look.ended_workers = sum(1 for each in own if each["run"] and each["state"] in ("exited", "dead"))
     look.launched = frozenset(each["run"] for each in listed if each["run"] and each["state"] != "created")
     working = [each for each in listed if each["run"] and each["state"] not in ("exited", "dead", "created")]
-    _ask_database(look, [*(each["run"] for each in working), *(each.run_id for each in services or () if each.goes)])
+    labelled = [*(each["run"] for each in working), *(each.run_id for each in services or () if each.goes)]
+    _ask_database(look, labelled, settings)
     _ask_swarm(look, services)
     named = [each.container_id for each in look.runs or () if each.container_id]
     standing = [each["id"] for each in listed if not each["run"]]
@@ -253,16 +256,21 @@ SELECT 'unretried', r.run_id, r.status, 0, '', '', false, 0, '' FROM runs r
    AND r.end_time BETWEEN extract(epoch FROM now()) - {oldest} AND extract(epoch FROM now()) - {youngest}
    AND NOT EXISTS (SELECT 1 FROM run_tags a WHERE a.run_id = r.run_id AND a.key = '{retry}')
 UNION ALL
+SELECT 'sensor', i.selector_id, i.status, 0, '', '', false, 0, '' FROM instigators i
+ WHERE i.instigator_type = 'SENSOR'
+   AND extract(epoch FROM i.update_timestamp) > extract(epoch FROM now()) + {future}
+UNION ALL
 SELECT 'heartbeat', h.daemon_type, '', extract(epoch FROM h.timestamp), '', '', false, 0, '' FROM daemon_heartbeats h;
 """
 
 
-def _ask_database(look: Look, ids: Sequence[str]) -> None:
+def _ask_database(look: Look, ids: Sequence[str], settings: Settings) -> None:
     # Labels are written by the run launcher; all the same nothing but an id gets into the query.
     safe = [f"'{each}'" for each in ids if _RUN_ID.fullmatch(each)]
     sql = _SQL.format(
         container=CONTAINER_TAG, server=SERVER_TAG, service=SERVICE_TAG, promise=PROMISE_TAG, retry=RETRY_TAG,
         youngest=UNRETRIED[0], oldest=UNRETRIED[1], ids=", ".join(safe) or "''",
+        future=settings.clock_seconds,
     )  # fmt: skip
     try:
         rows = database.query(sql, timeout=10)
@@ -277,6 +285,8 @@ def _ask_database(look: Look, ids: Sequence[str]) -> None:
             look.known[name] = status
         elif kind == "unretried":
             look.unretried.append(name)
+        elif kind == "sensor":
+            look.sensors_ahead = True
         else:
             look.runs.append(
                 Run(

@@ -104,6 +104,7 @@ def test_a_look(engine: Engine, rows: list[list[str]]) -> None:
         ],
         ["known", RUN, "STARTED", "0", "", "", "f", "0", ""],
         ["heartbeat", "SENSOR", "", "1795406220.014414", "", "", "f", "0", ""],
+        ["sensor", "9ebf", "RUNNING", "0", "", "", "f", "0", ""],
     ]
     look = watch_look.take(SETTINGS)
     assert list(look.containers) == ["dagster-daemon"]
@@ -119,6 +120,7 @@ def test_a_look(engine: Engine, rows: list[list[str]]) -> None:
     ]
     assert look.known == {RUN: "STARTED"}
     assert look.heartbeats == {"SENSOR": 1795406220.014414}
+    assert look.sensors_ahead
 
 
 def test_what_the_engine_fails_to_look_up_is_not_gone(engine: Engine, rows: list[list[str]]) -> None:
