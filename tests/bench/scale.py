@@ -128,7 +128,8 @@ def _growth(cluster: Cluster) -> None:
     """What a run takes must not grow with the number that waits: few and many in turns, since computers vary."""
     # Also of the few there is one that begins for each that ends.
     enough = COUNTED + 2 * AT_ONCE
-    few, many = [], []
+    few: list[float] = []
+    many: list[float] = []
     turns = ((enough, few), (QUEUED, many))
     for number in range(ROUNDS):
         for waiting, paces in turns[:: -1 if number % 2 else 1]:

@@ -75,7 +75,7 @@ class Clock:
         ]
         self.machine.ssh(_INSTALL + "".join(builds), timeout=600)
         images = {variable: image for variable, (image, _, _) in IMAGES.items()}
-        self.machine.play("site.yml", **VARIABLES, **images, dagster_image_pull_policy="missing").ok()
+        self.machine.play("site.yml", **(VARIABLES | images), dagster_image_pull_policy="missing").ok()
         self.machine.ssh(f"systemctl set-environment {_settings(OWN_LIBRARY, OWN)}")
         self.set(0)
 
