@@ -13,6 +13,7 @@ from typing import Any
 
 # More than 1 where the computer has something else to do: waits are so much longer, and figures say nothing.
 PATIENCE = float(os.environ.get("E2E_PATIENCE", "1"))
+FINISHED = ("SUCCESS", "FAILURE", "CANCELED")
 # What a query or a launch may end with while nothing serves.
 LOST = (OSError, urllib.error.URLError, AssertionError, KeyError, TypeError, ValueError)
 _LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus

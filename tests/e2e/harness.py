@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from lab import machine as lab_machine
-from tests.webserver import PATIENCE, Webserver
+from tests.webserver import FINISHED, PATIENCE, Webserver
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # What takes minutes and is not needed at each change.
@@ -162,7 +162,7 @@ class Machine(Webserver):
         def reached() -> bool:
             nonlocal found
             found = self.run_status(run)
-            ended = found in ("SUCCESS", "FAILURE", "CANCELED")
+            ended = found in FINISHED
             assert found in statuses or not ended, f"run {run}: expected {statuses}, found {found}:\n{self.said(run)}"
             return found in statuses
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from tests.e2e.harness import Machine, wait
-from tests.webserver import LOST, PATIENCE
-
-_FINISHED = ("SUCCESS", "FAILURE", "CANCELED")
+from tests.webserver import FINISHED, LOST, PATIENCE
 
 
 def served_host(machine: Machine, timeout: float = 10) -> str:
@@ -76,7 +74,7 @@ class Load:
         deadline = time.monotonic() + patience * PATIENCE
         while left and time.monotonic() < deadline:
             states |= self.machine.run_statuses(left)
-            left = [run for run in left if states[run] not in _FINISHED]
+            left = [run for run in left if states[run] not in FINISHED]
             time.sleep(2 if left else 0)
         return {run: state for run, state in states.items() if state != "SUCCESS"}
 

@@ -19,6 +19,7 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
+from ansible_collections.dataops.dagster_gce.plugins.module_utils.graphql import FINISHED
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import (
     upkeep_database,
     upkeep_policy,
@@ -291,7 +292,7 @@ def test_nothing_young_goes_and_nothing_where_days_are_0(here: Here) -> None:
     assert here.clean().rows == {}
     here.age(400)
     never: dict[str, Any] = {
-        "runs_days": dict.fromkeys(upkeep_policy.FINISHED, 0),
+        "runs_days": dict.fromkeys(FINISHED, 0),
         "events_days": 0,
         "assets_days": 0,
         "checks_days": 0,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.webserver import PATIENCE, Webserver
+from tests.webserver import FINISHED, PATIENCE, Webserver
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = f"images-test-{os.getpid()}"
@@ -84,8 +84,7 @@ class Stack(Webserver):
 
     def finish(self, run: str, seconds: float = 60) -> str:
         """A run's final status."""
-        final = {"SUCCESS", "FAILURE", "CANCELED"}
-        return str(wait_for(f"run {run}", lambda: (s := self.run_status(run)) in final and s, seconds))
+        return str(wait_for(f"run {run}", lambda: (s := self.run_status(run)) in FINISHED and s, seconds))
 
     def daemons(self) -> dict[str, bool]:
         """Health by required daemon."""

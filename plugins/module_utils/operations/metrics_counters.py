@@ -14,9 +14,8 @@ import time
 from typing import Any
 
 from ansible_collections.dataops.dagster_gce.plugins.module_utils import files
+from ansible_collections.dataops.dagster_gce.plugins.module_utils.graphql import FINISHED
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import config, database, jobs
-
-RESULTS = ("SUCCESS", "FAILURE", "CANCELED")
 
 # A run's last event carries the time at which it was made; it may be committed a little later.
 LAG = 10.0
@@ -50,7 +49,7 @@ def runs(now: float | None = None) -> dict[str, int]:
         # A clock that was set back by much: what it says now may be counted again in an hour, or never.
         if since is not None and since >= until:
             return _counts(known)
-        wanted = {"results": "('" + "', '".join(RESULTS) + "')", "since": repr(since), "until": repr(until)}
+        wanted = {"results": "('" + "', '".join(FINISHED) + "')", "since": repr(since), "until": repr(until)}
         found = database.query((_ALL if since is None else _SINCE).format(**wanted), timeout=10)
         counts = _counts(known)
         for status, count in found:
@@ -63,7 +62,7 @@ def runs(now: float | None = None) -> dict[str, int]:
 def _counts(known: dict[str, Any]) -> dict[str, int]:
     given = known.get("runs")
     given = given if isinstance(given, dict) else {}
-    return {each: int(given.get(each, 0)) for each in RESULTS}
+    return {each: int(given.get(each, 0)) for each in FINISHED}
 
 
 def _read() -> dict[str, Any]:

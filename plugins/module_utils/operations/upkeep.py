@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 
 from ansible_collections.dataops.dagster_gce.plugins.module_utils import docker_cli
+from ansible_collections.dataops.dagster_gce.plugins.module_utils.graphql import FINISHED
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import (
     config,
     database,
@@ -242,7 +243,7 @@ def _docker(policy: Policy, report: Report, emergency: bool) -> None:
 def _compute_logs_that_stay(policy: Policy, report: Report) -> tuple[set[str] | None, set[str]]:
     """Ids of all runs, and of those whose logs stay; None where the database does not say."""
     days = upkeep_policy.days(policy, "compute_logs_days")
-    finished = ", ".join(upkeep_policy.text(each) for each in upkeep_policy.FINISHED)
+    finished = ", ".join(upkeep_policy.text(each) for each in FINISHED)
     stays = (
         f"r.status NOT IN ({finished}) OR ({days}) IS NULL"
         f" OR coalesce(r.end_time, 0) > extract(epoch FROM now()) - 86400 * ({days})"

@@ -17,8 +17,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from ansible_collections.dataops.dagster_gce.plugins.module_utils.graphql import FINISHED
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import upkeep_policy
-from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.upkeep_policy import FINISHED, Policy
+from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.upkeep_policy import Policy
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.upkeep_session import (
     PASSING,
     RefusedError,

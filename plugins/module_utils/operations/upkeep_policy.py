@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-FINISHED = ("SUCCESS", "FAILURE", "CANCELED")
-
+from ansible_collections.dataops.dagster_gce.plugins.module_utils.graphql import FINISHED
 
 # Everything else may be a fraction: half a day is no "never".
 _WHOLE = ("batch_rows", "keep_releases", "keep_run_containers")

@@ -19,7 +19,6 @@ from ansible_collections.dataops.dagster_gce.plugins.module_utils import code_se
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import config, database
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.watch_settings import Settings
 
-RUN_LABEL = "dagster/run_id"
 CONTAINER_TAG = "docker/container_id"
 SERVICE_TAG = "dagster_gce/service"
 SERVER_TAG = ".dagster/grpc_info"
@@ -216,7 +215,7 @@ def _container(found: Mapping[str, Any]) -> Container:
         name=str(found["Name"]).lstrip("/"),
         part=str(labels.get(code_server.LABEL, "")),
         status=str(state["Status"]),
-        run_id=str(labels.get(RUN_LABEL, "")),
+        run_id=str(labels.get(swarm.LABEL_RUN, "")),
         pid=int(state.get("Pid") or 0),
         exit_code=int(state.get("ExitCode") or 0),
         oom_killed=bool(state.get("OOMKilled")),

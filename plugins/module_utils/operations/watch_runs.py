@@ -21,7 +21,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ansible_collections.dataops.dagster_gce.plugins.module_utils import docker_cli, releases, swarm
+from ansible_collections.dataops.dagster_gce.plugins.module_utils import docker_cli, graphql, releases, swarm
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations import config, watch_look
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.watch_memory import Memory
 from ansible_collections.dataops.dagster_gce.plugins.module_utils.operations.watch_settings import Settings
@@ -212,7 +212,7 @@ def strays(look: watch_look.Look, memory: Memory, settings: Settings) -> list[St
         if run_id in flying:
             continue
         status = look.known.get(run_id)
-        if status in ("SUCCESS", "FAILURE", "CANCELED"):
+        if status in graphql.FINISHED:
             limit, why = settings.finished_run_seconds, f"its run {run_id} is {status}"
         elif status is None:
             limit, why = settings.unknown_run_seconds, f"Dagster has no run {run_id} (deleted?)"

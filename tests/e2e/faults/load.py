@@ -14,9 +14,8 @@ from typing import Any, Self
 from lab import machine as lab_machine
 from tests.e2e.faults import database, health
 from tests.e2e.harness import Machine, wait
-from tests.webserver import PATIENCE
+from tests.webserver import FINISHED, PATIENCE
 
-FINISHED = ("SUCCESS", "FAILURE", "CANCELED")
 _WRITER = Path(__file__).with_name("writer.py")
 _START = """mkdir -p /root/e2e && cd /root/e2e && echo {code} | base64 -d > writer.py
 docker inspect -f '{{{{range .Config.Env}}}}{{{{println .}}}}{{{{end}}}}' dagster-daemon | grep = > writer.env

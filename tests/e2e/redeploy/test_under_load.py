@@ -13,6 +13,7 @@ import pytest
 from tests.e2e.harness import LONG, Machine, long_form
 from tests.e2e.redeploy.load_with_ticks import LoadWithTicks
 from tests.e2e.redeploy.user_code import UserCode
+from tests.webserver import FINISHED
 
 DEPLOYS = int(os.environ.get("E2E_DEPLOYS") or (20 if LONG else 2))
 FIXTURE: dict[str, Any] = {"dagster_core_dir": "tests/fixtures/dagster_core_load"}
@@ -74,7 +75,7 @@ def test_a_deploy_that_drops_a_job_and_a_schedule_harms_neither_runs_nor_ticks(
         "@dg.job\ndef platform_check() -> None:\n    a()\ndefs = dg.Definitions(jobs=[quick, platform_check])\n"
     )
     user_code.deploy(user_code.broken("fewer", source), dagster_core_wait_for_daemon=True).ok()
-    assert machine.wait_for_run(run, "SUCCESS", "FAILURE", "CANCELED") == "SUCCESS"
+    assert machine.wait_for_run(run, *FINISHED) == "SUCCESS"
     assert machine.wait_for_run(machine.launch("quick"), "SUCCESS", "FAILURE") == "SUCCESS"
     # Back again: the schedule is on as it was.
     user_code.deploy(user_code.good(261)).ok()
