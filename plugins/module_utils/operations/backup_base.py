@@ -47,13 +47,13 @@ def stamps(place: backup_place.Place) -> list[str]:
     return [stamp for stamp in place.stamps() if any(name.removesuffix(".age") == BASE for name in place.names(stamp))]
 
 
-def newest(place: backup_place.Place, system: str) -> Manifest | None:
-    """The newest base of a cluster."""
-    for stamp in reversed(stamps(place)):
+def newest(place: backup_place.Place, system: str, stamp: str = "") -> Manifest | None:
+    """The newest base of a cluster, or the one of the backup ``stamp``."""
+    for each in reversed(stamps(place)):
         # A damaged one leads nowhere.
         with contextlib.suppress(DamagedError):
-            found = backup_place.manifest(place, stamp)
-            if found.base.get("system") == system:
+            found = backup_place.manifest(place, each)
+            if found.base.get("system") == system and stamp in ("", each):
                 return found
     return None
 

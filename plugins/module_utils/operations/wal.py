@@ -159,6 +159,11 @@ def _look_for_gaps(
     if found is None and before.get("base"):
         # Somebody has removed the backups.
         details["asked"] = 0.0
+    if details["gap"]:
+        base = backup_base.newest(directory, server.system, details["gap"]["base"])
+        if not backup_base.broken(directory, base, server, segment):
+            # What was missing is there again.
+            details["gap"] = {}
     if reason and found and details["gap"].get("base") != found.stamp:
         # The mark before this one: up to there it was whole.
         details["gap"] = {"base": found.stamp, "from": before.get("until", ""), "noticed": time.time(), "to": ""}

@@ -205,6 +205,8 @@ def test_damage_is_told_and_nothing_is_touched(site: Continuous, damage: str) ->
         assert site.databases() == databases
     finally:
         site.machine.ssh(f"mv /root/kept {path}; systemctl start dagster-gce-wal.timer")
+    site.wait_until(site.now())
+    assert site.problems() == [], site.details()
 
 
 @long_form
@@ -222,7 +224,7 @@ def test_a_killed_receiver_leaves_no_gap(site: Continuous) -> None:
     site.succeeds()
     machine.ssh("systemctl start dagster-gce-receive")
     site.wait_until(site.now())
-    assert site.problems() == []
+    assert site.problems() == [], site.details()
     status, output = site.command("restore --to latest --plan")
     assert status == 0, output
     assert "no run of this machine would be lost" in output

@@ -219,6 +219,32 @@ def test_a_gap_is_told_and_ended_by_a_new_base(cluster: Cluster) -> None:
     assert cluster.store().problems == []
 
 
+@pytest.mark.parametrize("based", [False, True])
+def test_what_is_put_back_ends_the_gap(cluster: Cluster, based: bool) -> None:
+    """Also where a new base has been taken meanwhile: all moments of before it can be restored again."""
+    cluster.write(3)
+    cluster.store()
+    base(cluster, 3)
+    assert cluster.store().problems == []
+    folder = Path(cluster.settings.directory) / wal_files.FOLDER
+    (lost,) = folder.glob(f"*-{segment(4)}-*")
+    away = lost.rename(folder.parent / "kept")
+    cluster.now += 30
+    assert [each.name for each in cluster.store().problems] == ["wal_gap"]
+    asked = len(cluster.started)
+    if based:
+        base(cluster, 6)
+    away.rename(lost)
+    cluster.now += 30
+    assert cluster.store().problems == []
+    # The next one is as new.
+    lost.unlink()
+    cluster.now += 30
+    assert len(cluster.started) == asked
+    assert [each.name for each in cluster.store().problems] == ([] if based else ["wal_gap"])
+    assert len(cluster.started) == asked + (not based)
+
+
 def test_a_new_base_is_due_after_a_day(cluster: Cluster) -> None:
     assert backup_base.due(cluster.settings)
     base(cluster, 3)
