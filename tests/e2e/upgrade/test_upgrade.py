@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
 
 import pytest
 
+from tests.e2e import rows
 from tests.e2e.harness import LONG, long_form, wait
 from tests.e2e.upgrade.old import BROKEN, LOAD, OLD, OLD_SETTINGS, OldMachine
 
@@ -29,11 +32,43 @@ def as_before(old: OldMachine, revision: str, counts: dict[str, int]) -> None:
     wait(lambda: old.leftovers() == "", 10, "nothing left of the upgrade", old.leftovers)
 
 
-def killed_and_run_again(old: OldMachine, postgres: str, step: str, seconds: float) -> None:
+class Kills:
+    """The upgrades that were killed: where, and the seconds from the next attempt until the old versions answered."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.seconds: list[float] = []
+
+    def write(self, what: str) -> None:
+        """A row for docs/reliability.md, where all of them ended well."""
+        if self.steps and len(self.seconds) == len(self.steps):
+            note = f"at {', '.join(dict.fromkeys(self.steps))}; seconds of the next attempt and of the way back"
+            rows.write("upgrade", f"upgrade of {what} killed", len(self.steps), "nothing", self.seconds, note)
+
+
+@pytest.fixture(scope="module")
+def kills_of_both() -> Iterator[Kills]:
+    """Those of Dagster and PostgreSQL."""
+    found = Kills()
+    yield found
+    found.write("Dagster and PostgreSQL")
+
+
+@pytest.fixture(scope="module")
+def kills_of_dagster() -> Iterator[Kills]:
+    """Those of Dagster alone."""
+    found = Kills()
+    yield found
+    found.write("Dagster")
+
+
+def killed_and_run_again(old: OldMachine, kills: Kills, postgres: str, step: str, seconds: float) -> None:
+    kills.steps.append(step)
     revision, counts = old.revision(), old.counts()
     code, said = old.step("prepare", NEW_WEBSERVER, postgres, step, seconds)
     assert code == 137, said
     assert "current.json" in old.leftovers()
+    start = time.monotonic()
     code, said = old.step("prepare", NEW_WEBSERVER, postgres)
     assert code == 0, said
     outcome = json.loads(said)
@@ -43,6 +78,7 @@ def killed_and_run_again(old: OldMachine, postgres: str, step: str, seconds: flo
     code, said = old.step("back", NEW_WEBSERVER, postgres)
     assert code == 0, said
     as_before(old, revision, counts)
+    kills.seconds.append(time.monotonic() - start)
 
 
 def test_what_is_not_ours_is_refused_and_named(old: OldMachine) -> None:
@@ -76,14 +112,14 @@ def test_site_leaves_another_dagster_to_the_upgrade(old: OldMachine) -> None:
 
 
 @pytest.mark.parametrize(("step", "seconds"), WITH_POSTGRES)
-def test_both_at_once_killed_and_run_again(old: OldMachine, step: str, seconds: float) -> None:
-    killed_and_run_again(old, "postgres:17", step, seconds)
+def test_both_at_once_killed_and_run_again(old: OldMachine, kills_of_both: Kills, step: str, seconds: float) -> None:
+    killed_and_run_again(old, kills_of_both, "postgres:17", step, seconds)
 
 
 @long_form
 @pytest.mark.parametrize(("step", "seconds"), SCHEMA_ONLY)
-def test_dagster_killed_and_run_again(old: OldMachine, step: str, seconds: float) -> None:
-    killed_and_run_again(old, "postgres:13", step, seconds)
+def test_dagster_killed_and_run_again(old: OldMachine, kills_of_dagster: Kills, step: str, seconds: float) -> None:
+    killed_and_run_again(old, kills_of_dagster, "postgres:13", step, seconds)
 
 
 @long_form
