@@ -91,7 +91,8 @@ def prepare(
             recovery_plan.check_version(way)
             backup_place.require_key(way.base, wanted.identity or settings.identity)
             forget(settings)
-            os.makedirs(os.path.join(there.path, way.stamp), mode=0o700)
+            for folder in (there.path, os.path.join(there.path, way.stamp)):
+                os.mkdir(folder, mode=0o700)
             recovery_cluster.hold_mark(way, _downloads(there.path))
         try:
             with backup_files.identity_file(wanted.identity or settings.identity) as key:

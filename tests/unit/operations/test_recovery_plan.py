@@ -188,6 +188,7 @@ def test_a_recovery_that_fails_leaves_nothing_and_one_that_is_there_is_not_made_
     assert found.backup == "20261130T113000Z"
     assert found.source
     assert backup_place.manifest(found.source, found.backup).file("database.dump") == "database.dump"
+    assert [each.stat().st_mode & 0o77 for each in (folder, folder / found.backup)] == [0, 0]
     monkeypatch.setattr(recovery, "_recover", fail)
     again = recovery.prepare(history.settings, Wanted("", "directory"), "2026-11-30T11:30:00Z")
     assert again.backup == found.backup
