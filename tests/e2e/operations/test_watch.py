@@ -202,11 +202,10 @@ def mended(machine: Machine, going: str) -> dict[str, Any]:
         look_until(machine, lambda: hung <= did(machine, before), 150, "both restarted")
         wait(lambda: healthy(machine), 90, "a healthy machine", lambda: machine.ssh("docker ps -a"))
         look_until(machine, lambda: ("retry_run", failed) in did(machine, before), 120, "the retry")
-        found = {
+        return {
             "failed": failed, "cancelled": cancelled, "stray": stray, "core": core, "did": did(machine, before),
             "actions": actions(machine)[before:], "paused": paused, "meanwhile": meanwhile, "status": shown,
         }  # fmt: skip
-    return found
 
 
 def test_while_it_was_paused_it_touched_nothing_and_said_so(mended: dict[str, Any]) -> None:
