@@ -77,7 +77,7 @@ test: env ## all tests, from a fresh clone
 molecule-%: env
 	@MOLECULE_GLOB='molecule/*/molecule.yml' molecule $(or $(STEP),test) -s $*
 
-# About three hours on two processors. What it measures goes into docs/reliability.md with `python -m tests.e2e.faults.table`.
+# Some five hours on two processors. What it measures goes into docs/reliability.md with `python -m tests.e2e.faults.table`.
 test-faults: env ## the long form of the end-to-end tests: more faults, more often, and what is rare
 	@status=0; for tests in tests/browser $(addprefix tests/e2e/, redeploy operations upgrade faults swarm \
 			test_bad_input.py test_database_outside.py test_gcp_lane.py test_google_vm.py test_launchers.py); do \

@@ -10,7 +10,7 @@ from tests.e2e.faults.conftest import TIMES
 from tests.e2e.faults.load import FaultLoad
 from tests.e2e.harness import Machine
 
-DOWN = 300 if TIMES > 1 else 20
+DOWN = 300 if TIMES > 1 else 30
 
 
 def test_postgres_down(machine: Machine) -> None:

@@ -22,7 +22,7 @@ from tests.e2e.harness import Machine, long_form, wait
 from tests.webserver import PATIENCE
 
 SETTINGS = "/etc/dagster-gce/watch.json"
-SLEEP: dict[str, Any] = {"ops": {"sleep": {"config": {"seconds": 600}}}}
+SLEEP: dict[str, Any] = {"ops": {"sleep": {"config": {"seconds": 3600}}}}
 
 # Ten seconds between two looks, and half a minute for what takes minutes.
 IMPATIENT = {
