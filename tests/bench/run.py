@@ -9,6 +9,7 @@ against the lab's Google alone (provision.py).
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -218,6 +219,8 @@ class Bench:
             with measured["ours"].of(self.ours, lost_after=120):
                 measured["ours"].time(lambda shipped=image: serving.append(self._deploy_until_it_serves(shipped)))  # type: ignore[misc]
             rollback.append(seconds(lambda: self.ours.play("playbooks/rollback_core.yml").ok()))
+        for phase, took in self._phases().items():
+            row(f"deploy_core_phase_{phase}", round(statistics.median(took)), "ms", spread(took))
         median = {name: statistics.median(each.seconds) for name, each in measured.items() if each.seconds}
         measured["ours"].rows("deploy_core")
         for name in [name for name in ("article", "kamal") if name in median]:
@@ -266,6 +269,12 @@ class Bench:
             f"printf 'FROM {base}\\nLABEL bench={tag}\\n' | DOCKER_BUILDKIT=1 docker build -q -t {tag} - >/dev/null"
         )
         return tag
+
+    def _phases(self) -> dict[str, list[float]]:
+        """The milliseconds of each phase of the last ROUNDS deploys."""
+        history = [json.loads(line) for line in self.ours.ssh("cat /opt/dagster/deploys.jsonl").splitlines()]
+        deploys = [each["phases"] for each in history if each["operation"] == "deploy"][-ROUNDS:]
+        return {name: [1000 * each.get(name, 0) for each in deploys] for name in deploys[-1]}
 
     def _deploy_until_it_serves(self, image: str) -> float:
         """Deploy; returns the seconds until the webserver showed the new release, often before the play ends."""

@@ -1,4 +1,4 @@
-"""Write what ``make bench`` has printed into docs/benchmarks.md and README.md.
+"""Write what ``make bench`` has printed into docs/benchmarks.md, docs/redeploy.md and README.md.
 
 Usage: python -m tests.bench.table LOG...
 
@@ -19,6 +19,9 @@ ROW = re.compile(r"(?P<name>[a-z0-9_]+): (?P<value>[\d.]+)(?: (?P<unit>[A-Za-z]+
 CELLS = re.compile(
     r"\| `(?P<name>[a-z0-9_]+)` \| (?P<value>[\d.]+) \| (?P<unit>\S*) ?\| (?P<day>\S+) \| (?P<note>.*?) ?\|"
 )
+# Rows of what a deploy does on the machine, and the order in which it does it.
+PHASE = "deploy_core_phase_"
+PHASES = ("check", "room", "start", "gate", "soak", "cutover", "current", "reload", "assert", "daemon", "retire")
 HEADING = re.compile(r"# (?P<day>\d{4}-\d\d-\d\d), (?P<machine>.+)")
 
 
@@ -93,6 +96,16 @@ class Log:
         table = "\n".join("|" + "|".join(row) + "|" if row[0] == "---" else f"| {' | '.join(row)} |" for row in rows)
         return f"{table}\n\nAll rows, and how to repeat them: [docs/benchmarks.md](docs/benchmarks.md)."
 
+    def phases(self) -> str:
+        """What the machine does in a deploy, and for how long, for docs/redeploy.md."""
+        found = {name: row for name in PHASES if (row := self.rows.get(PHASE + name))}
+        day = next(iter(found.values())).day
+        lines = [f"Milliseconds in a lab machine's `deploys.jsonl`, medians of `make bench` ({day}):", ""]
+        lines += ["| " + " | ".join([*found, "all"]) + " |", "|---" * (len(found) + 1) + "|"]
+        took = [int(row.value) for row in found.values()]
+        lines += ["| " + " | ".join(map(str, [*took, sum(took)])) + " |"]
+        return "\n".join(lines)
+
 
 def put(path: Path, marker: str, text: str) -> None:
     """Replace what stands between the two comments ``marker`` of a file."""
@@ -104,13 +117,14 @@ def put(path: Path, marker: str, text: str) -> None:
 
 
 def main(paths: list[str]) -> None:
-    """Read the logs and write both files."""
+    """Read the logs and write the files."""
     log = Log()
     log.read_table((ROOT / "docs/benchmarks.md").read_text())
     for path in paths:
         log.read(Path(path).read_text())
     put(ROOT / "docs/benchmarks.md", "table", log.table())
     put(ROOT / "README.md", "benchmark", log.first_screen())
+    put(ROOT / "docs/redeploy.md", "phases", log.phases())
 
 
 if __name__ == "__main__":
