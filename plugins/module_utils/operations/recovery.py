@@ -91,8 +91,9 @@ def prepare(
             recovery_plan.check_version(way)
             backup_place.require_key(way.base, wanted.identity or settings.identity)
             forget(settings)
+            # The mode is the last folder's alone.
             for folder in (there.path, os.path.join(there.path, way.stamp)):
-                os.mkdir(folder, mode=0o700)
+                os.makedirs(folder, mode=0o700, exist_ok=True)
             recovery_cluster.hold_mark(way, _downloads(there.path))
         try:
             with backup_files.identity_file(wanted.identity or settings.identity) as key:
