@@ -101,16 +101,12 @@ class World:
 
     def run(self, script: str) -> str:
         """Run a script as root on the machine."""
-        command = [*self.ssh_command(), "sudo", "bash", "-euo", "pipefail", "-s"]
-
-        def run() -> subprocess.CompletedProcess[str]:
-            return subprocess.run(command, input=script, text=True, capture_output=True, timeout=180, check=False)
-
-        done = run()
-        if "Connection refused" in done.stderr:
-            # Google's guest agent starts sshd again once, some seconds after the first login is possible.
-            time.sleep(5)
-            done = run()
+        # A second apart: Google's guest agent starts sshd again once, shortly after the first login is possible.
+        ssh = ["ssh", "-o", "ConnectionAttempts=6", *self.ssh_command()[1:]]
+        done = subprocess.run(
+            [*ssh, "sudo", "bash", "-euo", "pipefail", "-s"],
+            input=script, text=True, capture_output=True, timeout=180, check=False,
+        )  # fmt: skip
         assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
