@@ -49,11 +49,11 @@ def stamps(place: backup_place.Place) -> list[str]:
 
 def newest(place: backup_place.Place, system: str, stamp: str = "") -> Manifest | None:
     """The newest base of a cluster, or the one of the backup ``stamp``."""
-    for each in reversed(stamps(place)):
+    for each in reversed([each for each in stamps(place) if stamp in ("", each)]):
         # A damaged one leads nowhere.
         with contextlib.suppress(DamagedError):
             found = backup_place.manifest(place, each)
-            if found.base.get("system") == system and stamp in ("", each):
+            if found.base.get("system") == system:
                 return found
     return None
 
