@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 
 import pytest
@@ -41,25 +42,18 @@ class Kills:
 
     def write(self, what: str) -> None:
         """A row for docs/reliability.md, where all of them ended well."""
-        if self.steps and len(self.seconds) == len(self.steps):
+        if len(self.seconds) == len(self.steps):
             note = f"at {', '.join(dict.fromkeys(self.steps))}; seconds of the next attempt and of the way back"
             rows.write("upgrade", f"upgrade of {what} killed", len(self.steps), "nothing", self.seconds, note)
 
 
 @pytest.fixture(scope="module")
-def kills_of_both() -> Iterator[Kills]:
-    """Those of Dagster and PostgreSQL."""
-    found = Kills()
+def kills() -> Iterator[dict[str, Kills]]:
+    """By what was upgraded."""
+    found: dict[str, Kills] = defaultdict(Kills)
     yield found
-    found.write("Dagster and PostgreSQL")
-
-
-@pytest.fixture(scope="module")
-def kills_of_dagster() -> Iterator[Kills]:
-    """Those of Dagster alone."""
-    found = Kills()
-    yield found
-    found.write("Dagster")
+    for what, each in found.items():
+        each.write(what)
 
 
 def killed_and_run_again(old: OldMachine, kills: Kills, postgres: str, step: str, seconds: float) -> None:
@@ -112,14 +106,14 @@ def test_site_leaves_another_dagster_to_the_upgrade(old: OldMachine) -> None:
 
 
 @pytest.mark.parametrize(("step", "seconds"), WITH_POSTGRES)
-def test_both_at_once_killed_and_run_again(old: OldMachine, kills_of_both: Kills, step: str, seconds: float) -> None:
-    killed_and_run_again(old, kills_of_both, "postgres:17", step, seconds)
+def test_both_at_once_killed_and_run_again(old: OldMachine, kills: dict[str, Kills], step: str, seconds: float) -> None:
+    killed_and_run_again(old, kills["Dagster and PostgreSQL"], "postgres:17", step, seconds)
 
 
 @long_form
 @pytest.mark.parametrize(("step", "seconds"), SCHEMA_ONLY)
-def test_dagster_killed_and_run_again(old: OldMachine, kills_of_dagster: Kills, step: str, seconds: float) -> None:
-    killed_and_run_again(old, kills_of_dagster, "postgres:13", step, seconds)
+def test_dagster_killed_and_run_again(old: OldMachine, kills: dict[str, Kills], step: str, seconds: float) -> None:
+    killed_and_run_again(old, kills["Dagster"], "postgres:13", step, seconds)
 
 
 @long_form
